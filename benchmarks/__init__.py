@@ -1,0 +1,1 @@
+"""Side-by-side measurements against other upscalers; each command prints one table."""

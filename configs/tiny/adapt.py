@@ -1,0 +1,40 @@
+"""Stage 3: one-step restoration by the prior with one more level.
+
+python train.py --config=configs/tiny/adapt.py --workdir=runs/tiny/adapt
+"""
+
+from configs.tiny.shapes import HELD_OUT, PRIOR, RUNS, STUDENT, TRAIN, VAE_D4, degraded
+from tvt_jax.config import TrainConfig
+from tvt_jax.stages.adapt import AdaptStage
+from tvt_jax.stages.optimizer import OptimizerConfig
+
+
+def config() -> TrainConfig:
+    """Train for `steps`; the learning rate ends at zero there."""
+    steps = 450
+    return TrainConfig(
+        stage=AdaptStage(
+            vae_source=f"{RUNS}/encoder/model",
+            vae=VAE_D4,
+            prior_source=f"{RUNS}/prior/model",
+            prior=PRIOR,
+            student=STUDENT,
+            optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=1e-2, warmup=20, decay_until=steps, clip=1.0),
+            rank=16,
+            lora_alpha=32.0,
+            mse_weight=5.0,
+            perceptual_net="alex",
+            perceptual_weight=1.0,
+            vsd_weight=0.01,
+            vsd_drawn=1,
+            time_step=200,
+            color_fix="wavelet",
+            ema_decay=0.99,
+        ),
+        data=degraded(TRAIN),
+        evaluation=degraded(HELD_OUT),
+        steps=steps,
+        log_every=25,
+        evaluate_every=150,
+        save_every=100,
+    )

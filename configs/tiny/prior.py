@@ -1,0 +1,29 @@
+"""A latent diffusion UNet on the tiny 8x VAE, standing in for SD's.
+
+python train.py --config=configs/tiny/prior.py --workdir=runs/tiny/prior
+"""
+
+from configs.tiny.shapes import HELD_OUT, PRIOR, RUNS, TRAIN, VAE_D8, degraded
+from tvt_jax.config import TrainConfig
+from tvt_jax.stages.optimizer import OptimizerConfig
+from tvt_jax.stages.prior import PriorStage
+
+
+def config() -> TrainConfig:
+    """Train for `steps`; the learning rate ends at zero there."""
+    steps = 100
+    return TrainConfig(
+        stage=PriorStage(
+            unet=PRIOR,
+            source=f"{RUNS}/vae/model",
+            vae=VAE_D8,
+            optimizer=OptimizerConfig(learning_rate=1e-3, warmup=20, decay_until=steps, clip=1.0),
+            ema_decay=0.99,
+        ),
+        data=degraded(TRAIN),
+        evaluation=degraded(HELD_OUT),
+        steps=steps,
+        log_every=25,
+        evaluate_every=50,
+        save_every=100,
+    )

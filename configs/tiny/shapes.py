@@ -1,0 +1,68 @@
+"""Shapes of the tiny networks, and where the stages read from and train on."""
+
+from dataclasses import replace
+
+from tvt_jax.data.degradation import TVT, Degradation
+from tvt_jax.data.pipeline import DataConfig
+from tvt_jax.models.discriminator import PatchDiscriminatorConfig
+from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig
+from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.stages.student import add_level
+
+RUNS = "runs/tiny"
+
+TRAIN = DataConfig(path="data/tiles", crop=128, batch=8)
+HELD_OUT = DataConfig(path="data/photos/held_out", crop=128, batch=8, flips=False)
+
+# Milder than the paper's: what a camera and a messenger do to a photo. A small network that is asked to undo heavy
+# noise and blur learns to smooth.
+CAMERA = Degradation(
+    first=replace(
+        TVT.first,
+        blur_sigma=(0.2, 2.5),
+        resize_weights=(0.1, 0.3, 0.6),
+        resize_factor=(0.7, 1.2),
+        gaussian_sigma=(0.0, 4.0),
+        poisson_scale=(0.0, 0.3),
+        jpeg_quality=(85, 100),
+    ),
+    second=replace(
+        TVT.second,
+        blur_probability=0.4,
+        blur_sigma=(0.2, 1.0),
+        resize_weights=(0.2, 0.2, 0.6),
+        resize_factor=(0.8, 1.1),
+        gaussian_sigma=(0.0, 3.0),
+        poisson_scale=(0.0, 0.2),
+        jpeg_quality=(80, 100),
+    ),
+    final_sinc_probability=0.4,
+)
+
+# Eight latent channels, not SD's four: a small network spends four on brightness and has none left for colour.
+VAE_D8 = AutoencoderKLConfig(
+    block_out_channels=(16, 32, 64, 96), latent_channels=8, layers_per_block=1, norm_num_groups=4, scaling_factor=0.44
+)
+VAE_D4 = replace(VAE_D8, block_out_channels=(16, 32, 64), mid_block=False)
+DISCRIMINATOR = PatchDiscriminatorConfig(features=24, layers=3)
+
+PRIOR = UNet2DConditionConfig(
+    block_out_channels=(64, 80, 96),
+    down_block_types=(PLAIN_BLOCK, PLAIN_BLOCK, CROSS_ATTENTION_BLOCK),
+    layers_per_block=2,
+    latent_channels=8,
+    attention_heads=(2, 2, 3),
+    cross_attention_dim=32,
+    norm_num_groups=8,
+)
+STUDENT = add_level(PRIOR)
+
+
+def small_crops(data: DataConfig) -> DataConfig:
+    """As many pixels in four times as many crops: colour is learned from many photos, not from large ones."""
+    return replace(data, crop=data.crop // 2, batch=data.batch * 4)
+
+
+def degraded(data: DataConfig) -> DataConfig:
+    """The same images with their low-resolution counterparts."""
+    return replace(data, degradation=CAMERA)

@@ -1,0 +1,31 @@
+"""An 8x VAE from nothing, standing in for SD's.
+
+python train.py --config=configs/tiny/vae.py --workdir=runs/tiny/vae
+"""
+
+from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, TRAIN, VAE_D8, small_crops
+from tvt_jax.config import TrainConfig
+from tvt_jax.stages.optimizer import OptimizerConfig
+from tvt_jax.stages.vae import VAEStage
+
+
+def config() -> TrainConfig:
+    """Train for `steps`; the learning rate ends at zero there."""
+    steps = 350
+    return TrainConfig(
+        stage=VAEStage(
+            vae=VAE_D8,
+            optimizer=OptimizerConfig(learning_rate=2e-3, betas=(0.9, 0.99), warmup=50, decay_until=steps),
+            discriminator=DISCRIMINATOR,
+            perceptual_net="alex",
+            perceptual_weight=0.2,
+            adversarial_weight=0.0,
+            ema_decay=0.99,
+        ),
+        data=small_crops(TRAIN),
+        evaluation=small_crops(HELD_OUT),
+        steps=steps,
+        log_every=25,
+        evaluate_every=175,
+        save_every=100,
+    )

@@ -1,0 +1,59 @@
+"""A model small enough to run in milliseconds, with random weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tvt_jax.inference import Upscaler
+from tvt_jax.model_folder import ModelCard, ModelFolder
+from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel
+from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
+
+FLOAT32 = jnp.dtype("float32")
+VAE_CONFIG = AutoencoderKLConfig(
+    block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, mid_block=False, scaling_factor=0.5
+)
+UNET_CONFIG = UNet2DConditionConfig(
+    block_out_channels=(8, 16),
+    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    layers_per_block=1,
+    attention_heads=(1, 2),
+    cross_attention_dim=8,
+    norm_num_groups=4,
+)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compilation_cache(tmp_path_factory):
+    """Keeps the user's own cache out of it."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def folder() -> ModelFolder:
+    rng = np.random.default_rng(0)
+
+    def random(shapes):
+        return jax.tree.map(lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32), shapes)
+
+    key = jax.random.key(0)
+    vae = jax.eval_shape(AutoencoderKL(VAE_CONFIG, FLOAT32).init, key, jnp.zeros((1, 16, 16, 3)))
+    latent, steps, text = jnp.zeros((1, 8, 8, 4)), jnp.zeros(1, int), jnp.zeros((1, 3, 8))
+    unet = jax.eval_shape(UNet2DConditionModel(UNET_CONFIG, FLOAT32).init, key, latent, steps, text)
+    return ModelFolder(
+        card=ModelCard(prompt="a photo"),
+        vae_config=VAE_CONFIG,
+        vae=random(vae["params"]),
+        unet_config=UNET_CONFIG,
+        unet=random(unet["params"]),
+        prompt_embedding=rng.normal(size=(3, 8)).astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="session")
+def upscaler(folder) -> Upscaler:
+    return Upscaler(folder)

@@ -1,0 +1,229 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import tvt_jax
+from tests.inference.weird import FILES
+from tvt_jax.inference import Upscaler
+from tvt_jax.inference.images import read_picture
+from tvt_jax.inference.memory import _free_bytes
+from tvt_jax.inference.networks import UNet, apply
+from tvt_jax.inference.upscaler import _bucket
+from tvt_jax.model_folder import write_model
+
+
+def photo(height, width, channels=3):
+    """Smooth, so that a resized and a restored one can be compared."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(0.3 * y + 0.1 * c) * np.cos(0.2 * x - 0.2 * c) for c in range(channels)]
+    return np.rint(127.5 + 100 * np.dstack(waves)).astype(np.uint8)
+
+
+def as_input(image):
+    return image[None].astype(np.float32) / 127.5 - 1
+
+
+def test_restore_is_the_formula(folder, upscaler):
+    x = as_input(photo(64, 64))
+    z = 0.5 * upscaler.vae.encode(x).mean
+    noise = np.asarray(upscaler.unet(z, np.array([1]), folder.prompt_embedding[None]), np.float64)
+    # The product over DDPM's first two steps of 1 - beta, beta as in SD's scaled linear schedule.
+    alpha = np.prod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000)[:2] ** 2)
+    clean = (np.asarray(z, np.float64) - np.sqrt(1 - alpha) * noise) / np.sqrt(alpha)
+    expected = upscaler.vae.decode(clean.astype(np.float32) / 0.5).clip(-1, 1)
+    # 1e-4: float32 against float64 before the decoder.
+    np.testing.assert_allclose(upscaler.restore(x), expected, atol=1e-4)
+
+
+def test_restore_pads_by_reflection_and_cuts_off(upscaler):
+    x = as_input(photo(13, 50))
+    padded = np.pad(x, [(0, 0), (0, 51), (0, 14), (0, 0)], mode="reflect")
+    np.testing.assert_array_equal(upscaler.restore(x), upscaler.restore(padded)[:, :13, :50])
+
+
+def test_text_embedding_matters(folder, upscaler):
+    x, text = as_input(photo(16, 16)), folder.prompt_embedding[None]
+    np.testing.assert_array_equal(upscaler.restore(x, text), upscaler.restore(x))
+    assert (upscaler.restore(x, -text) != upscaler.restore(x)).any()
+
+
+def test_vae_and_unet_are_at_hand(upscaler):
+    posterior = upscaler.vae.encode(as_input(photo(64, 64)))
+    assert posterior.mean.shape == posterior.log_variance.shape == (1, 32, 32, 4)
+    assert upscaler.vae.decode(posterior.mean).shape == (1, 64, 64, 3)
+    assert upscaler.unet(posterior.mean, np.array([1])).shape == (1, 32, 32, 4)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_kind_is_upscaled(tmp_path, upscaler, name):
+    data, shape = FILES[name]
+    (tmp_path / name).write_bytes(data)
+    result = upscaler.upscale(read_picture(tmp_path / name).pixels)
+    assert result.shape == (4 * shape[0], 4 * shape[1], shape[2])
+    assert result.dtype == np.uint8
+
+
+@pytest.mark.parametrize("scale", [1, 1.5, 2, 3.3, 4, 7.77, 8, None])
+def test_scales(upscaler, scale):
+    result = upscaler.upscale(photo(11, 7), scale)
+    assert result.shape == (round(11 * (scale or 4)), round(7 * (scale or 4)), 3)
+    assert upscaler.result_size(11, 7, scale) == result.shape[:2]
+
+
+@pytest.mark.parametrize("scale", [0.99, 8.1, -4, float("nan"), float("inf")])
+def test_a_scale_out_of_range_is_an_error(upscaler, scale):
+    with pytest.raises(ValueError, match="out of range, use 1 to 8"):
+        upscaler.upscale(photo(4, 4), scale)
+
+
+def test_another_scale_is_the_card_s_resized(upscaler):
+    full = Image.fromarray(upscaler.upscale(photo(11, 7)))
+    expected = full.resize((14, 22), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(upscaler.upscale(photo(11, 7), 2), np.asarray(expected))
+
+
+def test_grey_without_a_channel_axis(upscaler):
+    grey = photo(9, 6, 1)
+    np.testing.assert_array_equal(upscaler.upscale(grey[..., 0]), upscaler.upscale(grey)[..., 0])
+
+
+def test_alpha_is_upscaled_along(upscaler):
+    alpha = photo(9, 6, 1)
+    result = upscaler.upscale(np.dstack([photo(9, 6), alpha]))
+    expected = Image.fromarray(alpha[..., 0]).resize((24, 36), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(result[..., 3], np.asarray(expected))
+
+
+def test_opaque_alpha_changes_no_color(upscaler):
+    rgba = np.dstack([photo(9, 6), np.full((9, 6), 255, np.uint8)])
+    result = upscaler.upscale(rgba)
+    np.testing.assert_array_equal(result[..., :3], upscaler.upscale(photo(9, 6)))
+    assert (result[..., 3] == 255).all()
+
+
+@pytest.mark.parametrize("fix", ["adain", "wavelet"])
+def test_color_fix_gives_the_colors_back(folder, fix):
+    image = photo(16, 16)
+    color = image.mean(axis=(0, 1))
+    drift = {name: Upscaler(folder, color_fix=name).upscale(image).mean(axis=(0, 1)) - color for name in (fix, "none")}
+    # The random network's colours are far off. Exact it isn't after clipping to what eight bits can hold.
+    assert np.abs(drift[fix]).max() < 0.5 * np.abs(drift["none"]).max()
+
+
+def test_tiles_of_a_pointwise_network_change_nothing(folder, monkeypatch):
+    monkeypatch.setattr(UNet, "__call__", pointwise)
+    x = as_input(photo(64, 128))
+    # 1e-5: the blended mean of equal numbers, through the decoder.
+    np.testing.assert_allclose(Upscaler(folder, tile=32).restore(x), Upscaler(folder).restore(x), atol=1e-5)
+
+
+def pointwise(self, z, t, text_embedding=None):
+    return jnp.tanh(z) * 3
+
+
+def test_a_picture_no_larger_than_a_tile_is_not_tiled(folder, upscaler):
+    image = photo(16, 16)
+    np.testing.assert_array_equal(Upscaler(folder, tile=32).upscale(image), upscaler.upscale(image))
+
+
+def test_the_vae_is_tiled_too(folder, monkeypatch):
+    monkeypatch.setattr("tvt_jax.inference.upscaler.VAE_TILES", 1)
+    x = as_input(photo(64, 128))
+    whole, tiled = (Upscaler(folder, tile=tile).restore(x) for tile in (None, 32))
+    assert tiled.shape == whole.shape
+    # Group norms see a tile and not the whole, which changes contrast and hue a little; a shift of a tile by a few
+    # pixels would be several times as much.
+    assert np.corrcoef(tiled.ravel(), whole.ravel())[0, 1] > 0.9
+
+
+def test_too_large_for_the_memory_is_said(folder, monkeypatch):
+    monkeypatch.setattr("tvt_jax.inference.memory._free_bytes", lambda: 2_000_000)
+    with pytest.raises(MemoryError, match=r"needs about 0\.1 GB of memory and 0\.0 are free: work in tiles"):
+        Upscaler(folder).restore(as_input(photo(500, 500)))
+
+
+def test_free_memory_is_read(tmp_path):
+    (tmp_path / "meminfo").write_text(
+        "MemTotal:       24000000 kB\nMemAvailable:   19000000 kB\nHugePages_Total:       0\n"
+    )
+    assert _free_bytes(tmp_path / "meminfo") == 19_000_000 * 1024
+    assert _free_bytes(tmp_path / "none") is None
+
+
+def test_few_sizes_are_compiled(upscaler):
+    upscaler.upscale(photo(16, 16))
+    programs = apply._cache_size()
+    for height, width in [(1, 1), (3, 16), (16, 2), (7, 7)]:
+        upscaler.upscale(photo(height, width))
+    assert apply._cache_size() == programs
+
+
+@pytest.mark.parametrize("multiple", [16, 64, 192])
+def test_padding_is_bounded(multiple):
+    for length in range(1, 5000, 7):
+        padded = _bucket(length, multiple)
+        assert padded % multiple == 0
+        assert length <= padded < length + max(multiple, 64, length / 16) * (1 if multiple != 192 else 16)
+    assert len({_bucket(length, 64) for length in range(1024, 4096)}) < 40
+
+
+def test_rows_over_devices_change_nothing(folder, upscaler):
+    x = as_input(photo(64, 64))
+    # 1e-5: sums in another order.
+    np.testing.assert_allclose(Upscaler(folder, device_rows=4).restore(x), upscaler.restore(x), atol=1e-5)
+
+
+def test_rows_are_padded_to_a_multiple_of_the_devices(folder, upscaler):
+    assert upscaler.padded_size(100, 100) == (128, 128)
+    assert Upscaler(folder, device_rows=3).padded_size(100, 100) == (192, 128)
+
+
+def test_bfloat16_is_close(folder, upscaler):
+    x = as_input(photo(64, 64))
+    error = Upscaler(folder, dtype="bfloat16").restore(x) - upscaler.restore(x)
+    # bfloat16 has 8 bits; a few per cent after some thirty layers.
+    assert np.abs(error).mean() < 0.03
+
+
+def test_a_sampled_posterior_is_the_same_each_time(folder, upscaler):
+    sampling = Upscaler(replace(folder, card=replace(folder.card, posterior="sample")))
+    image = photo(16, 16)
+    np.testing.assert_array_equal(sampling.upscale(image), sampling.upscale(image))
+    assert (sampling.upscale(image) != upscaler.upscale(image)).any()
+
+
+def test_a_vae_alone_encodes_but_does_not_restore(folder):
+    upscaler = Upscaler(replace(folder, unet=None, unet_config=None, prompt_embedding=None))
+    assert upscaler.unet is None
+    assert upscaler.vae.encode(as_input(photo(64, 64))).mean.shape == (1, 32, 32, 4)
+    with pytest.raises(ValueError, match="no UNet"):
+        upscaler.restore(as_input(photo(16, 16)))
+
+
+def test_bad_options_are_errors(folder):
+    with pytest.raises(ValueError, match="tile=8 is too small"):
+        Upscaler(folder, tile=8)
+    with pytest.raises(ValueError, match="drop tile or device_rows"):
+        Upscaler(folder, tile=96, device_rows=2)
+    with pytest.raises(ValueError, match=r"device_rows=5, but jax sees 4 device\(s\)"):
+        Upscaler(folder, device_rows=5)
+    with pytest.raises(ValueError, match=r"no prompt_embedding\.safetensors"):
+        Upscaler(replace(folder, prompt_embedding=None))
+
+
+def test_load_reads_a_folder_and_keeps_compiled_programs(tmp_path, monkeypatch, folder, upscaler):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        write_model(tmp_path / "model", folder)
+        loaded = tvt_jax.load(tmp_path / "model", color_fix="none")
+        assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "tvt_jax")
+        expected = Upscaler(folder, color_fix="none").upscale(photo(8, 8))
+        np.testing.assert_array_equal(loaded.upscale(photo(8, 8)), expected)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)

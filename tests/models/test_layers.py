@@ -1,0 +1,73 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.models.torch_reference import arrays, assert_agrees, assert_close, quick_jit, randomised, to_numpy, to_torch
+from tvt_jax.models.layers import Conv, Dense, GroupNorm, Padding, nearest_resize
+
+BLOCK = 1e-5
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, ((1, 1), (1, 1))), (2, ((1, 1), (1, 1))), (2, ((0, 1), (0, 1)))])
+def test_convolution_is_torchs(stride: int, padding: Padding):
+    (top, bottom), (left, right) = padding
+    reference = randomised(nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), nn.Conv2d(3, 5, 3, stride)))
+    ours = Conv(5, stride=stride, padding=padding)
+    assert_agrees(
+        lambda params, x: ours.apply({"params": params["1"]}, x),
+        reference,
+        *arrays((2, 7, 8, 3)),
+        tolerance=BLOCK,
+        tree=lambda tensors: {"1": {"kernel": tensors["1.weight"].transpose(2, 3, 1, 0), "bias": tensors["1.bias"]}},
+    )
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_dense_layer_is_torchs(bias: bool):
+    assert_agrees(
+        lambda params, x: Dense(5, bias).apply({"params": params["0"]}, x),
+        randomised(nn.Sequential(nn.Linear(3, 5, bias))),
+        *arrays((2, 7, 3)),
+        tolerance=BLOCK,
+        tree=lambda tensors: {"0": {_LINEAR[name]: tensor.T for name, tensor in tensors.items()}},
+    )
+
+
+_LINEAR = {"0.weight": "kernel", "0.bias": "bias"}
+
+
+def test_group_norm_is_torchs_far_from_zero_too():
+    """A mean ten times the deviation: the variance must be taken about the mean."""
+    (x,) = arrays((2, 5, 6, 8))
+    assert_agrees(
+        lambda params, x: GroupNorm(4, 1e-6).apply({"params": params["0"]}, x),
+        randomised(nn.Sequential(nn.GroupNorm(4, 8, eps=1e-6))),
+        x + 10,
+        tolerance=BLOCK,
+        tree=lambda tensors: {"0": {"scale": tensors["0.weight"], "bias": tensors["0.bias"]}},
+    )
+
+
+def test_group_norm_names_channels_it_cannot_split():
+    with pytest.raises(ValueError, match=r"6 channels .* norm_num_groups=4"):
+        GroupNorm(4).init(jax.random.key(0), jnp.ones((1, 2, 2, 6)))
+
+
+@pytest.mark.parametrize("side", [1, 5, 16])
+def test_nearest_resize_picks_torchs_pixels(side: int):
+    """To the sizes that a UNet asks for (2n and 2n - 1), and to some that it does not."""
+    (x,) = arrays((1, side, side + 3, 1))
+    sizes = [(2 * side, 2 * side + 6), (2 * side - 1, 2 * side + 5), (3 * side + 1, side), (side, 1)]
+    resized = quick_jit(lambda x: [nearest_resize(x, size) for size in sizes])(x)
+    for actual, size in zip(resized, sizes, strict=True):
+        np.testing.assert_array_equal(actual, to_numpy(nn.functional.interpolate(to_torch(x), size=size)))
+
+
+def test_references_compute_in_float64():
+    module = randomised(nn.Conv2d(1, 1, 1))
+    assert module(to_torch(arrays((1, 2, 2, 1))[0])).dtype == torch.float64
+    with pytest.raises(AssertionError, match=r"off by 1\.0e-01"):
+        assert_close(np.full(3, 2.2), np.full(3, 2.0), 1e-5)

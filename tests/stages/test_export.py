@@ -1,0 +1,54 @@
+"""What a stage hands on: evaluations for the log, and a model that does what was trained."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tvt_jax
+from tests.stages import micro
+from tests.stages.micro import marked
+from tvt_jax.stages.images import enlarge, shrink, to_float
+
+
+@pytest.fixture(scope="module")
+def batch():
+    generator = np.random.default_rng(0)
+    sizes = {"hr": micro.CROP, "lr": micro.CROP // 4}
+    return {name: generator.integers(0, 256, (2, side, side, 3), np.uint8) for name, side in sizes.items()}
+
+
+@pytest.mark.parametrize("name", marked(micro.NEEDS))
+def test_evaluations_fit_the_log(chain, batch, name):
+    state = chain.run(name).end
+    stage = micro.stage(name, chain.root / "runs")
+    metrics, images = jax.eval_shape(stage.evaluate, state, stage.load(), batch)
+    expected = {"prior": {"noise_error", "latent_deviation"}, "encoder": {"psnr", "lpips", "latent_distance"}}
+    assert set(metrics) == expected.get(name, {"psnr", "lpips"})
+    assert {metric.shape for metric in metrics.values()} <= {(), (2,)}
+    assert {image.shape for image in images.values()} == {(2, micro.CROP, micro.CROP, 3)}
+
+
+@pytest.mark.parametrize(("geometry", "side"), [("upsample", micro.CROP), ("downsample", micro.CROP // 2)])
+def test_geometries_of_the_decoder_stage(chain, geometry, side):
+    state = chain.run("decoder").end
+    stage = replace(micro.stage("decoder", chain.root / "runs"), geometry=geometry)
+    image = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (1, micro.CROP, micro.CROP, 3)), jnp.float32)
+    result = jax.jit(stage.reconstruct)(state.ema, stage.load(), image, None)
+    assert result.image.shape == (1, side, side, 3)
+    np.testing.assert_allclose(result.target, image if side == micro.CROP else shrink(image, 2), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_exported_model_restores_as_the_stage_does(chain):
+    """LoRA fused, through the public interface; float32 sums in another order."""
+    run, stage = chain.run("adapt"), micro.stage("adapt", chain.root / "runs")
+    degraded = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8))
+    expected, _ = jax.jit(stage.restore)(run.end.ema, stage.load(), degraded)
+    model = tvt_jax.load(run.workdir / "model")
+    restored = model.restore(np.asarray(enlarge(to_float(degraded), 4)))
+    np.testing.assert_allclose(restored, np.clip(expected, -1, 1), atol=1e-4)
+    assert model.card.time_step == stage.time_step
+    assert model.upscale(np.asarray(degraded[0])).shape == (64, 64, 3)

@@ -1,0 +1,124 @@
+"""What a step does with its losses, against the losses written out."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import flatten_dict
+
+from tests.stages import micro
+from tvt_jax.losses.adversarial import discriminator_loss, generator_loss
+from tvt_jax.losses.kl import kl_divergence
+from tvt_jax.models.discriminator import PatchDiscriminator
+from tvt_jax.models.vae import AutoencoderKL
+from tvt_jax.stages.encoder import EncoderStage
+from tvt_jax.stages.images import to_float
+from tvt_jax.stages.prior import PriorStage, prompt_embeddings
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def moments(state, group):
+    """Adam's first moment, by path: after one step a tenth of the gradient."""
+    return flatten_dict(optax.tree_utils.tree_get(state.opt_state[group], "mu"))
+
+
+def assert_close(ours, expected):
+    """Relative to the largest entry, as small gradients are differences of large ones."""
+    scale = max(float(jnp.abs(leaf).max()) for leaf in expected.values())
+    for path, leaf in expected.items():
+        np.testing.assert_allclose(ours[path], leaf, rtol=1e-3, atol=1e-5 * scale, err_msg=str(path))
+
+
+def batch_of(count, side=32):
+    generator = np.random.default_rng(0)
+    sizes = {"hr": side, "lr": side // 4}
+    return {name: jnp.asarray(generator.integers(0, 256, (count, n, n, 3), np.uint8)) for name, n in sizes.items()}
+
+
+class WithoutLPIPS(EncoderStage):
+    """L1, KL and GAN; LPIPS enters as a number beside L1 and would only be slow."""
+
+    def _lpips(self, frozen, image, target):
+        return jnp.zeros(len(image))
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return micro.random_vae(micro.VAE_D4, 0)
+
+
+@pytest.fixture(scope="module")
+def stage():
+    """The encoder stage has all losses, and its adaptive weight is taken at a layer that is frozen."""
+    changes = {"source": "", "source_vae": micro.VAE_D8, "optimizer": micro.OPTIMIZER, "kl_weight": 0.1}
+    return WithoutLPIPS(vae=micro.VAE_D4, **changes, **micro.GAN | {"adversarial_start": 0})
+
+
+def test_the_vae_losses_meet_at_the_image(stage, vae):
+    state = jax.jit(stage.init)(jax.random.key(1), {"vae": vae})
+    batch, rng = batch_of(2), jax.random.key(2)
+    after, metrics = jax.jit(stage.step)(state, {"vae": vae}, batch, rng)
+    image = to_float(batch["hr"])
+
+    def reconstruct(params):
+        model = AutoencoderKL(micro.VAE_D4)
+        posterior = model.apply({"params": params}, image, method="encode")
+        return model.apply({"params": params}, posterior.sample(rng), method="decode"), posterior
+
+    def score(discriminator, image):
+        return PatchDiscriminator(stage.discriminator).apply({"params": discriminator}, image)
+
+    def nll(params):
+        return jnp.abs(reconstruct(params)[0] - image).sum() / 2
+
+    def adversarial(params):
+        return generator_loss(score(state.params["discriminator"], reconstruct(params)[0]))
+
+    @jax.jit
+    def expected():
+        whole = {**vae, **state.params["vae"]}
+        of_nll, of_adversarial = jax.grad(nll)(whole), jax.grad(adversarial)(whole)
+        last = [jnp.linalg.norm(tree["decoder"]["conv_out"]["kernel"]) for tree in (of_nll, of_adversarial)]
+        weight = 0.5 * jnp.clip(last[0] / (last[1] + 1e-4), 0, 1e4)
+        of_kl = jax.grad(lambda params: kl_divergence(reconstruct(params)[1]))(whole)
+        total = jax.tree.map(lambda a, b, c: a + weight * b + 0.1 * c, of_nll, of_adversarial, of_kl)
+        fake = reconstruct(whole)[0]
+        of_discriminator = jax.grad(lambda d: discriminator_loss(score(d, image), score(d, fake)))
+        return {name: total[name] for name in stage.trained}, of_discriminator(state.params["discriminator"]), weight
+
+    of_vae, of_discriminator, weight = expected()
+    assert_close(moments(after, "vae"), flatten_dict(jax.tree.map(lambda g: 0.1 * g, of_vae)))
+    assert_close(moments(after, "discriminator"), flatten_dict(jax.tree.map(lambda g: 0.1 * g, of_discriminator)))
+    np.testing.assert_allclose(metrics["adversarial_weight"], weight, rtol=1e-4)
+    np.testing.assert_allclose(metrics["reconstruction"], nll(vae) / image[0].size, rtol=1e-5)
+
+
+def test_before_its_start_the_gan_changes_nothing(stage, vae):
+    waiting, without = replace(stage, adversarial_start=1), replace(stage, adversarial_weight=0.0)
+    state = jax.jit(stage.init)(jax.random.key(1), {"vae": vae})
+    after = [jax.jit(s.step)(state, {"vae": vae}, batch_of(2), jax.random.key(2))[0] for s in (waiting, without)]
+    assert_close(moments(after[0], "vae"), moments(after[1], "vae"))
+    for one in after:
+        jax.tree.map(np.testing.assert_array_equal, one.params["discriminator"], state.params["discriminator"])
+
+
+def test_the_prior_in_two_parts():
+    """Its loss is a mean over images, so a whole batch is the mean of its halves, each with its own noise."""
+    frozen = {"vae": micro.random_vae(micro.VAE_D8, 0), **prompt_embeddings(micro.PRIOR.cross_attention_dim)}
+    stage = PriorStage(unet=micro.PRIOR, source="", vae=micro.VAE_D8, optimizer=micro.OPTIMIZER)
+    state = jax.jit(stage.init)(jax.random.key(1), frozen)
+    batch, rng = batch_of(4), jax.random.key(2)
+    in_parts, metrics = jax.jit(replace(stage, accumulation=2).step)(state, frozen, batch, rng)
+    step = jax.jit(stage.step)
+    halves = [
+        step(state, frozen, {name: images[i::2] for name, images in batch.items()}, key)
+        for i, key in enumerate(jax.random.split(rng, 2))
+    ]
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, *(moments(half, "unet") for half, _ in halves))
+    assert_close(moments(in_parts, "unet"), expected)
+    np.testing.assert_allclose(metrics["noise_error"], np.mean([m["noise_error"] for _, m in halves]), rtol=1e-5)
+    assert halves[0][1]["noise_error"] != halves[1][1]["noise_error"]

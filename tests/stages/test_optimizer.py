@@ -1,0 +1,95 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, update
+
+
+@pytest.fixture
+def params():
+    generator = np.random.default_rng(0)
+    return {"a": generator.normal(size=(3, 4)).astype(np.float32), "b": generator.normal(size=5).astype(np.float32)}
+
+
+def gradients(step):
+    """Of norms from about 0.4 to 12, so that some are clipped at 1 and some are not."""
+    generator = np.random.default_rng(step + 1)
+    return {name: 0.1 * 2 ** (step % 6) * generator.normal(size=n) for name, n in (("a", (3, 4)), ("b", 5))}
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9)])
+def test_steps_are_torchs_adamw(params, clip, weight_decay, betas):
+    config = OptimizerConfig(learning_rate=1e-2, betas=betas, weight_decay=weight_decay, clip=clip)
+    theirs = {name: torch.tensor(leaf, dtype=torch.float64, requires_grad=True) for name, leaf in params.items()}
+    adam = torch.optim.AdamW(theirs.values(), lr=1e-2, betas=betas, weight_decay=weight_decay)
+    ours, opt_state = params, config.make().init(params)
+    step = jax.jit(lambda *arguments: update(config, *arguments))
+    for i in range(12):
+        for name, gradient in gradients(i).items():
+            theirs[name].grad = torch.tensor(gradient)
+        if clip:
+            torch.nn.utils.clip_grad_norm_(theirs.values(), clip)
+        adam.step()
+        ours, opt_state = step(jax.tree.map(jnp.float32, gradients(i)), opt_state, ours)
+    for name, leaf in theirs.items():
+        # Float32 against float64 over 12 steps of 1e-2; torch also divides by norm + 1e-6 when it clips.
+        np.testing.assert_allclose(ours[name], leaf.detach(), rtol=0, atol=2e-6)
+
+
+def test_schedules():
+    constant = OptimizerConfig(learning_rate=2.0).schedule()
+    assert [constant(step) for step in (0, 10_000)] == [2.0, 2.0]
+    # As torch's and diffusers' constant_with_warmup: the first step has a rate of 0.
+    warm = OptimizerConfig(learning_rate=2.0, warmup=500).schedule()
+    np.testing.assert_allclose([warm(step) for step in (0, 1, 250, 500, 9999)], [0, 0.004, 1, 2, 2], atol=1e-6)
+    cosine = OptimizerConfig(learning_rate=2.0, warmup=100, decay_until=300).schedule()
+    steps = np.array([0, 50, 100, 150, 200, 300, 400])
+    decayed = 1 + np.cos(np.pi * np.clip((steps - 100) / 200, 0, 1))
+    expected = np.where(steps < 100, steps / 50, decayed)
+    np.testing.assert_allclose([cosine(step) for step in steps], expected, atol=1e-6)
+
+
+def test_moving_average_is_shorter_at_the_start():
+    average, params = {"a": jnp.array([1.0, 2.0])}, {"a": jnp.array([3.0, -2.0])}
+    for step, decay in ((0, 0.1), (10, 0.55), (10**6, 0.99)):
+        expected = decay * np.array([1.0, 2.0]) + (1 - decay) * np.array([3.0, -2.0])
+        np.testing.assert_allclose(moving_average(average, params, 0.99, jnp.int32(step))["a"], expected, rtol=1e-6)
+
+
+def mean_loss(weights, batch, _):
+    """Of a linear model; the mean over the images of the batch."""
+    value, gradient = jax.value_and_grad(lambda w: jnp.square(batch["x"] @ w - batch["y"]).mean())(weights)
+    return {"w": gradient}, {"loss": value}
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 6])
+def test_parts_of_a_batch_amount_to_the_whole(parts):
+    generator = np.random.default_rng(0)
+    weights, x, y = (generator.normal(size=shape).astype(np.float32) for shape in (4, (6, 4), 6))
+    run = jax.jit(lambda batch: accumulate(lambda *part: mean_loss(weights, *part), batch, jax.random.key(0), parts))
+    grads, metrics = run({"x": x, "y": y})
+    error = x.astype(np.float64) @ weights - y
+    np.testing.assert_allclose(grads["w"], 2 * error @ x / 6, rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], (error**2).mean(), rtol=1e-5)
+
+
+def test_every_part_has_its_own_images_and_randomness():
+    seen = []
+
+    def look(part, rng):
+        jax.debug.callback(lambda x, r: seen.append((x.tolist(), float(r))), part, jax.random.uniform(rng))
+        return jnp.float32(0)
+
+    accumulate(look, jnp.arange(6), jax.random.key(0), 3)
+    jax.effects_barrier()
+    assert [images for images, _ in seen] == [[0, 3], [1, 4], [2, 5]]
+    assert len({random for _, random in seen}) == 3
+
+
+def test_a_batch_that_does_not_divide():
+    with pytest.raises(ValueError, match="a batch of 6 images cannot be taken in 4 equal parts"):
+        accumulate(lambda part, _: part.sum(), jnp.zeros((6, 2)), jax.random.key(0), 4)

@@ -1,0 +1,121 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tvt_jax import evaluate as module
+from tvt_jax.evaluate import choose_metrics, evaluate, find_pairs, run, summarise
+
+
+def save(path: Path, side: int = 24, seed: int = 0) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two matching pictures, named as benchmarks name them."""
+    for seed, name in enumerate(("Canon_001", "Canon_002")):
+        save(tmp_path / "sr" / f"{name}_LR4.png", seed=seed)
+        save(tmp_path / "hr" / f"{name}_HR.png", seed=seed + 10)
+    return tmp_path
+
+
+def test_pairs_are_found_by_stem(folders):
+    save(folders / "sr" / "b.png")
+    save(folders / "hr" / "c.jpg")
+    (folders / "sr" / "metrics").mkdir()
+    (folders / "sr" / "log.txt").touch()
+    pairs, alone = find_pairs(folders / "sr", folders / "hr")
+    assert {name: path.name for name, (path, _) in pairs.items()} == {
+        "Canon_001": "Canon_001_LR4.png",
+        "Canon_002": "Canon_002_LR4.png",
+    }
+    assert list(alone) == ["b", "c"]
+    assert "hr" in alone["b"] and "sr" in alone["c"]
+
+
+def test_two_files_of_one_name_are_an_error(folders):
+    save(folders / "sr" / "Canon_001.jpg")
+    with pytest.raises(ValueError, match="have the same name 'Canon_001'"):
+        find_pairs(folders / "sr", folders / "hr")
+
+
+def test_folders_without_a_common_name_are_an_error(folders, tmp_path):
+    save(tmp_path / "other" / "x.png")
+    with pytest.raises(ValueError, match=r"no picture in .*other"):
+        find_pairs(tmp_path / "other", folders / "hr")
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        find_pairs(tmp_path / "nowhere", folders / "hr")
+
+
+def test_values_and_bad_pictures(folders):
+    (folders / "sr" / "broken.png").write_bytes(b"no picture")
+    save(folders / "hr" / "broken.png")
+    save(folders / "sr" / "small.png", side=12)
+    save(folders / "hr" / "small.png", side=13)
+    save(folders / "sr" / "tiny.png", side=8)
+    save(folders / "hr" / "tiny.png", side=8)
+    pairs, _ = find_pairs(folders / "sr", folders / "hr")
+    result = evaluate(pairs, choose_metrics("psnr,ssim"))
+    assert list(result.images) == ["Canon_001", "Canon_002", "tiny"]
+    assert list(result.images["tiny"]) == ["psnr"]
+    assert set(result.failures) == {"broken", "small", "tiny"}
+    assert "broken.png" in result.failures["broken"]
+    assert "12x12 pixels and the truth 13x13" in result.failures["small"]
+    assert "at least 11x11" in result.failures["tiny"]
+    summaries = result.summaries()
+    assert (summaries["psnr"].count, summaries["ssim"].count) == (3, 2)
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    samples = generator.normal(3, 2, (200, 50))
+    covered = [summary.low < 3 < summary.high for summary in (summarise(sample, 500) for sample in samples)]
+    # 95 % nominal; the percentile bootstrap of 50 falls a little short, and 200 trials deviate by 1.5 points.
+    assert 0.89 < np.mean(covered) < 0.99
+    # The textbook interval of a mean of 50 draws of deviation 2 is +-0.55.
+    assert np.mean([summarise(sample, 500).high - sample.mean() for sample in samples]) == pytest.approx(0.55, abs=0.03)
+
+
+def test_model_is_run_and_its_results_are_saved(folders, monkeypatch, capsys):
+    class Upscaler:
+        def upscale(self, image):
+            return np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
+
+    monkeypatch.setattr(module, "load", lambda model: Upscaler())
+    for name in ("Canon_001", "Canon_002"):
+        save(folders / "lr" / f"{name}_LR4.png", side=12)
+    out = folders / "out" / "metrics.json"
+    options = {"sr": None, "hr": folders / "hr", "model": None, "metrics": "psnr", "out": out}
+    assert run(lr=folders / "lr", save=folders / "saved", **options) == 0
+    content = json.loads(out.read_text())
+    assert content["failures"] == {}
+    assert content["mean"]["psnr"]["count"] == len(content["images"]) == 2
+    with Image.open(folders / "saved" / "Canon_002_LR4.png") as saved:
+        assert saved.size == (24, 24)
+    assert f"{content['mean']['psnr']['mean']:.4f}" in capsys.readouterr().out
+    assert sorted(path.name for path in out.parent.iterdir()) == ["metrics.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sr", "sr", "--metrics", "psnr,musiq"], "error: unknown metric 'musiq'"),
+        (["--sr", "sr", "--save", "x"], "error: --model and --save go with --lr"),
+        ([], "error: give --lr"),
+        (["--sr", "sr", "--metrics", "psnr"], "error: lonely: has no partner in sr"),
+    ],
+)
+def test_command_line_errors(folders, arguments, message):
+    save(folders / "hr" / "lonely.png")
+    script = Path(__file__).parents[1] / "eval.py"
+    command = [sys.executable, str(script), *arguments, "--hr", "hr", "--out", "m.json"]
+    result = subprocess.run(command, cwd=folders, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,207 @@
+import dataclasses
+import json
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+from toy import ToyStage, toy_config
+
+from tvt_jax.model_folder import read_model
+from tvt_jax.train import loop
+from tvt_jax.train.checkpoint import restore
+from tvt_jax.train.program import Program
+from tvt_jax.train.sharding import make_mesh
+
+
+def final_state(config, workdir):
+    """The newest checkpoint of a run, on the host."""
+    program = Program(config, make_mesh(config.data_shards, config.fsdp_shards), config.stage.load())
+    state, host = restore(workdir / "checkpoints", program.state)
+    return jax.device_get(state), host
+
+
+def assert_same_bits(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def entries(workdir):
+    """The log without times."""
+    timeless = {"seconds", "steps_per_s", "images_per_s"}
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [{key: value for key, value in line.items() if key not in timeless} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def straight(images, tmp_path_factory):
+    """Six steps without interruption: workdir, state and position."""
+    workdir = tmp_path_factory.mktemp("straight")
+    assert loop.train(toy_config(images), workdir) == 0
+    return workdir, *final_state(toy_config(images), workdir)
+
+
+class Scripted:
+    """The data iterator, doing something before a given batch."""
+
+    def __init__(self, iterator, batch, action):
+        self._iterator, self._count, self._batch, self._action = iterator, 0, batch, action
+
+    def __next__(self):
+        self._count += 1
+        if self._count == self._batch:
+            self._action()
+        return next(self._iterator)
+
+    def __getattr__(self, name):
+        return getattr(self._iterator, name)
+
+
+def before_batch(monkeypatch, batch, action):
+    """Does `action` when the loop asks for its n-th batch of training data."""
+    make = loop.make_iterator
+    calls = iter(range(10))
+    training_call = 1  # the held-out batches are read first
+
+    def scripted(*arguments):
+        iterator = make(*arguments)
+        return Scripted(iterator, batch, action) if next(calls) == training_call else iterator
+
+    monkeypatch.setattr(loop, "make_iterator", scripted)
+
+
+def test_a_run_leaves_its_model_log_and_pictures(straight):
+    workdir, state, _ = straight
+    assert {path.name for path in workdir.iterdir()} == {
+        *("checkpoints", "config.json", "images", "metrics.jsonl", "model", "tensorboard")
+    }
+    written = read_model(workdir / "model").vae["encoder"]["quant_conv"]["kernel"]
+    np.testing.assert_array_equal(written[0, 0], state.ema["model"]["down"]["kernel"])
+    logged = [(entry["kind"], entry["step"]) for entry in entries(workdir)]
+    expected = [("evaluate", 0), ("train", 2), ("evaluate", 3), ("train", 4), ("train", 6), ("evaluate", 6)]
+    assert sorted(logged) == sorted(expected)
+    assert sorted(path.name for path in (workdir / "images").iterdir()) == [
+        f"step_{step:06d}_clean.png" for step in (0, 3, 6)
+    ]
+    assert state.step == 6
+
+
+def test_the_toy_learns(straight):
+    evaluations = [entry["mse"] for entry in entries(straight[0]) if entry["kind"] == "evaluate"]
+    assert evaluations[-1] < 0.5 * evaluations[0]
+
+
+def test_a_resumed_run_has_the_same_bits(images, tmp_path, straight):
+    loop.train(toy_config(images, steps=4), tmp_path)
+    loop.train(toy_config(images), tmp_path)
+    state, host = final_state(toy_config(images), tmp_path)
+    assert_same_bits(state, straight[1])
+    assert host["data"] == straight[2]["data"]
+    kept = [entry for entry in entries(tmp_path) if (entry["kind"], entry["step"]) != ("evaluate", 4)]
+    assert sorted(kept, key=str) == sorted(entries(straight[0]), key=str)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_next_run_goes_on(images, tmp_path, straight, monkeypatch, capsys, number):
+    before_batch(monkeypatch, 4, lambda: signal.raise_signal(number))
+    assert loop.train(toy_config(images), tmp_path) == number
+    assert f"stopped by {number.name} at step 4, saved" in capsys.readouterr().out
+    assert not (tmp_path / "model").exists()
+    monkeypatch.undo()
+    assert loop.train(toy_config(images), tmp_path) == 0
+    assert_same_bits(final_state(toy_config(images), tmp_path)[0], straight[1])
+
+
+def test_handlers_are_put_back(straight):
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_a_crash_loses_only_what_came_after_the_last_save(images, tmp_path, straight, monkeypatch):
+    def crash():
+        raise RuntimeError("crash")
+
+    before_batch(monkeypatch, 6, crash)
+    with pytest.raises(RuntimeError, match="crash"):
+        loop.train(toy_config(images), tmp_path)
+    assert final_state(toy_config(images), tmp_path)[0].step == 4
+    monkeypatch.undo()
+    loop.train(toy_config(images), tmp_path)
+    assert_same_bits(final_state(toy_config(images), tmp_path)[0], straight[1])
+    assert sorted(entries(tmp_path), key=str) == sorted(entries(straight[0]), key=str)
+
+
+@pytest.mark.parametrize(("data", "fsdp"), [(1, 1), (1, 4), (2, 2)])
+def test_the_result_does_not_depend_on_the_devices(images, tmp_path, straight, data, fsdp):
+    config = toy_config(images, data_shards=data, fsdp_shards=fsdp)
+    loop.train(config, tmp_path)
+    # Sums over devices are taken in another order: a few units in the last place.
+    compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # noqa: E731
+    jax.tree.map(compare, final_state(config, tmp_path)[0], straight[1])
+
+
+def test_a_checkpoint_is_restored_onto_other_devices(images, tmp_path, straight):
+    loop.train(toy_config(images, steps=4, data_shards=2, fsdp_shards=2), tmp_path)
+    loop.train(toy_config(images, data_shards=1, fsdp_shards=1), tmp_path)
+    compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # noqa: E731
+    jax.tree.map(compare, final_state(toy_config(images), tmp_path)[0], straight[1])
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(images, tmp_path):
+    config = toy_config(images, stage=ToyStage(nan_at=5))
+    with pytest.raises(FloatingPointError, match=r"loss is nan at step 5; the last good checkpoint is .*/4$"):
+        loop.train(config, tmp_path)
+    assert final_state(config, tmp_path)[0].step == 4
+
+
+def test_nothing_is_compiled_after_step_two(images, tmp_path, monkeypatch):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, duration, **_: compiled.append(event) if event.endswith("backend_compile_duration") else None
+    )
+    counts = []
+    before_batch(monkeypatch, 4, lambda: counts.append(len(compiled)))
+    monkeypatch.setattr(loop, "_write_model", lambda *_, **__: None)
+    try:
+        loop.train(toy_config(images, evaluate_every=2, steps=8), tmp_path)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert counts[0] > 0
+    assert len(compiled) == counts[0]
+
+
+def test_a_finished_run_only_writes_a_missing_model(images, tmp_path, capsys):
+    config = toy_config(images, steps=2)
+    loop.train(config, tmp_path)
+    before = final_state(config, tmp_path)[0]
+    loop.train(config, tmp_path)
+    assert "done: trained to step 2" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "model")
+    loop.train(config, tmp_path)
+    assert read_model(tmp_path / "model").card.scale == 4
+    assert_same_bits(final_state(config, tmp_path)[0], before)
+
+
+def test_export_in_the_middle_of_a_run(images, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        loop.export(toy_config(images), tmp_path)
+    loop.train(toy_config(images, steps=4), tmp_path)
+    shutil.rmtree(tmp_path / "model")
+    loop.export(toy_config(images), tmp_path)
+    kernel = final_state(toy_config(images), tmp_path)[0].ema["model"]["down"]["kernel"]
+    np.testing.assert_array_equal(read_model(tmp_path / "model").vae["encoder"]["quant_conv"]["kernel"][0, 0], kernel)
+
+
+def test_another_config_in_the_same_workdir(images, tmp_path, capsys):
+    loop.train(toy_config(images, steps=2), tmp_path)
+    loop.train(toy_config(images, steps=3, stage=ToyStage(learning_rate=0.5)), tmp_path)
+    assert "config.stage.learning_rate: 0.01 -> 0.5" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"another model: 8 arrays differ.*float32\[3, 64\] there, float32\[3, 8\]"):
+        loop.train(toy_config(images, steps=4, stage=ToyStage(width=8)), tmp_path)
+
+
+def test_a_batch_that_does_not_split(images, tmp_path):
+    config = toy_config(images)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch=3))
+    with pytest.raises(ValueError, match="a batch of 3 does not split over 4 devices"):
+        loop.train(config, tmp_path)

@@ -1,0 +1,84 @@
+"""train.py as it is run: its exit status, and kill -9."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import toy
+
+import train
+from tvt_jax.train.checkpoint import newest, restore
+from tvt_jax.train.program import Program
+from tvt_jax.train.sharding import make_mesh
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(workdir, images, steps):
+    """Starts a run in a process of its own, with one device."""
+    settings = {"TOY_IMAGES": str(images), "XDG_CACHE_HOME": str(workdir.parent), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "train.py", "--config=tests/train/toy.py", f"--workdir={workdir}"]
+    command += [f"--config.steps={steps}", "--config.save_every=7", "--config.evaluate_every=1000"]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | settings)
+
+
+def final_state(workdir, images):
+    config = toy.toy_config(images, data_shards=1)
+    program = Program(config, make_mesh(1, 1), config.stage.load())
+    return jax.device_get(restore(workdir / "checkpoints", program.state)[0])
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_same_bits(images, tmp_path):
+    assert start(tmp_path / "straight", images, steps=100).wait() == 0
+    moment = random.Random(0)
+    for _ in range(4):
+        before = newest(tmp_path / "killed" / "checkpoints")
+        process = start(tmp_path / "killed", images, steps=100)
+        while process.poll() is None and newest(tmp_path / "killed" / "checkpoints") == before:
+            time.sleep(0.01)
+        time.sleep(0.3 * moment.random())
+        process.kill()
+        process.wait()
+    assert start(tmp_path / "killed", images, steps=100).wait() == 0
+    states = [final_state(tmp_path / name, images) for name in ("straight", "killed")]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("straight", "killed")]
+    steps = [[json.loads(line)["step"] for line in log] for log in logs]
+    assert steps[0] == steps[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=none.py", "--workdir=w"], "error: no configuration file none.py"),
+        (["--config=tests/train/toy.py", "--workdir=w", "--config.step=1"], "error: --config.step: TrainConfig has no"),
+        (["--config=tests/train/toy.py", "--workdir=w", "--steps=1"], "error: unknown argument '--steps=1'"),
+        (["--config=tests/train/toy.py", "--workdir=w", "--export"], "error: no checkpoint in w/checkpoints"),
+    ],
+)
+def test_an_error_is_one_line_and_status_1(arguments, message, images, monkeypatch, capsys):
+    monkeypatch.setenv("TOY_IMAGES", str(images))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    assert train.main() == 1
+    error = capsys.readouterr().err
+    assert error.startswith(message)
+    assert error.count("\n") == 1
+
+
+def test_status_0_when_trained_and_143_when_terminated(images, monkeypatch, tmp_path):
+    arguments = ["train.py", f"--config={ROOT}/tests/train/toy.py", f"--workdir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setenv("TOY_IMAGES", str(images))
+    monkeypatch.setattr(train, "train", lambda config, workdir: 0)
+    assert train.main() == 0
+    monkeypatch.setattr(train, "train", lambda config, workdir: 15)
+    assert train.main() == 143

@@ -1,0 +1,90 @@
+"""A linear stage that learns to remove noise from pixels: what the loop's tests train."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from PIL import Image
+
+from tvt_jax.config import TrainConfig
+from tvt_jax.data.pipeline import DataConfig
+from tvt_jax.model_folder import ModelCard, ModelFolder
+from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.train.state import State
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyStage:
+    """Attributes: learning_rate of Adam; width of the hidden layer; nan_at, the step whose loss is NaN."""
+
+    learning_rate: float = 1e-2
+    width: int = 64
+    nan_at: int = -1
+    name: str | None = None
+    sizes: tuple[int, ...] = (1,)
+
+    def load(self):
+        return {"target": {"scale": np.full((3,), 0.5, np.float32)}}
+
+    def init(self, rng, frozen):
+        down, up = jax.random.split(rng)
+        kernels = jax.random.normal(down, (3, self.width)), jax.random.normal(up, (self.width, 3))
+        params = {"model": {"down": {"kernel": kernels[0]}, "up": {"kernel": kernels[1] / self.width}}}
+        opt_state = {"model": self._adam().init(params["model"])}
+        return State(step=jnp.int32(0), params=params, opt_state=opt_state, ema=params)
+
+    def step(self, state, frozen, batch, rng):
+        def loss(params):
+            clean = batch["hr"] / 127.5 - 1
+            noisy = clean + 0.1 * jax.random.normal(rng, clean.shape)
+            return jnp.mean((_predict(params, noisy) - clean * frozen["target"]["scale"]) ** 2)
+
+        value, gradients = jax.value_and_grad(loss)(state.params["model"])
+        updates, opt_state = self._adam().update(gradients, state.opt_state["model"])
+        params = {"model": optax.apply_updates(state.params["model"], updates)}
+        ema = optax.incremental_update(params, state.ema, 0.1)
+        value = jnp.where(state.step + 1 == self.nan_at, jnp.nan, value)
+        return state.replace(params=params, opt_state={"model": opt_state}, ema=ema), {"loss": value}
+
+    def evaluate(self, state, frozen, batch):
+        clean = batch["hr"] / 127.5 - 1
+        error = (_predict(state.ema["model"], clean) - clean * frozen["target"]["scale"]) ** 2
+        return {"mse": error.mean((1, 2, 3))}, {"clean": clean}
+
+    def export(self, state, frozen):
+        kernel = state.ema["model"]["down"]["kernel"]
+        vae = {"encoder": {"quant_conv": {"kernel": np.asarray(kernel)[None, None]}}}
+        return ModelFolder(card=ModelCard(), vae_config=AutoencoderKLConfig(), vae=vae)
+
+    def _adam(self):
+        return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(self.learning_rate))
+
+
+def _predict(params, x):
+    return x @ params["down"]["kernel"] @ params["up"]["kernel"]
+
+
+def write_images(folder: Path) -> Path:
+    """A dozen pictures of noise."""
+    folder.mkdir(exist_ok=True)
+    generator = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(generator.integers(0, 256, (24, 24, 3), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def toy_config(images: Path, **changes) -> TrainConfig:
+    """Six steps of four 16x16 crops."""
+    data = DataConfig(path=str(images), crop=16, batch=4, degradation=None)
+    every = {"log_every": 2, "evaluate_every": 3, "save_every": 2, "evaluation_batches": 2}
+    defaults = {"stage": ToyStage(), "data": data, "evaluation": data, "steps": 6, "fsdp_min_mib": 0.0005}
+    return TrainConfig(**defaults | every | changes)
+
+
+def config() -> TrainConfig:
+    """For `train.py --config=tests/train/toy.py`: the pictures' folder is in TOY_IMAGES."""
+    return toy_config(Path(os.environ["TOY_IMAGES"]))

@@ -1,0 +1,42 @@
+"""Draw the training and evaluation curves of a chain of runs: python tools/curves.py RUNS OUT.png"""
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+STAGES = {
+    "vae": "reconstruction",
+    "prior": "noise_error",
+    "decoder": "reconstruction",
+    "encoder": "reconstruction",
+    "adapt": "lpips",
+}
+
+
+def main(runs: Path, out: Path) -> None:
+    """One panel a stage: the training loss a line, the held-out evaluation as dots."""
+    stages = {name: metric for name, metric in STAGES.items() if (runs / name / "metrics.jsonl").is_file()}
+    figure, axes = plt.subplots(1, len(stages), figsize=(3.2 * len(stages), 2.6), squeeze=False)
+    for axis, (name, metric) in zip(axes[0], stages.items(), strict=True):
+        lines = [json.loads(line) for line in (runs / name / "metrics.jsonl").read_text().splitlines()]
+        draw(axis, lines, "train", metric)
+        draw(axis, lines, "evaluate", "noise_error" if name == "prior" else "lpips")
+        hours = max(line["seconds"] for line in lines) / 3600
+        axis.set_title(f"{name}: {hours:.1f} h", fontsize=9)
+        axis.set_xlabel("step", fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+
+
+def draw(axis: plt.Axes, lines: list[dict], kind: str, metric: str) -> None:
+    """Add one metric of one kind of line."""
+    points = [(line["step"], line[metric]) for line in lines if line["kind"] == kind and metric in line]
+    axis.plot(*zip(*points, strict=True), "o" if kind == "evaluate" else "-", markersize=3, label=f"{kind}: {metric}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,160 @@
+"""A run's configuration: a Python file that returns a `TrainConfig`, and changes to it from the command line."""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import json
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from tvt_jax.data.pipeline import DataConfig
+from tvt_jax.train.state import Stage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        stage: what is trained and how: losses, networks, optimisers.
+        data: the training images.
+        evaluation: held-out images, or None for no evaluation.
+        evaluation_batches: how many batches of them, the same each time.
+        steps: optimiser steps.
+        seed: of the initial parameters, the order of the data and every step's randomness.
+        log_every: steps between progress lines.
+        evaluate_every: steps between evaluations; one more comes at the end.
+        save_every: steps between checkpoints.
+        keep: checkpoints kept.
+        data_shards: devices the batch is split over (times `fsdp_shards`); 0 takes all that are left.
+        fsdp_shards: devices the parameters are split over.
+        fsdp_min_mib: arrays smaller than this are not split.
+    """
+
+    stage: Stage
+    data: DataConfig
+    evaluation: DataConfig | None = None
+    evaluation_batches: int = 4
+    steps: int
+    seed: int = 0
+    log_every: int = 50
+    evaluate_every: int = 1000
+    save_every: int = 500
+    keep: int = 2
+    data_shards: int = 0
+    fsdp_shards: int = 1
+    fsdp_min_mib: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError on a count below one."""
+        for name in ("evaluation_batches", "log_every", "evaluate_every", "save_every", "keep", "fsdp_shards"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Runs `config()` of the file and applies overrides such as `--config.stage.learning_rate=1e-4`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file gives no TrainConfig, or an override names no field or has the wrong type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no configuration file {path}")
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses of the file look up their types there
+    spec.loader.exec_module(module)
+    config = module.config() if hasattr(module, "config") else None
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"{path} must define config() -> TrainConfig")
+    for override in overrides:
+        name, found, value = override.removeprefix("--config.").partition("=")
+        if not override.startswith("--config.") or not found:
+            raise ValueError(f"unknown argument {override!r}: changes are written --config.NAME=VALUE")
+        config = _override(config, name.split("."), value, name)
+    return config
+
+
+def _override(config: Any, names: list[str], text: str, full: str) -> Any:
+    """A copy of the dataclass with the named field, however deep, set to what the text says."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise ValueError(f"--config.{full}: {config!r} has no fields, so no {names[0]!r}")
+    fields = [field.name for field in dataclasses.fields(config)]
+    name, *rest = names
+    if name not in fields:
+        near = difflib.get_close_matches(name, fields)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"its fields are {', '.join(fields)}"
+        raise ValueError(f"--config.{full}: {type(config).__name__} has no {name!r}; {hint}")
+    if rest:
+        return dataclasses.replace(config, **{name: _override(getattr(config, name), rest, text, full)})
+    wanted = get_type_hints(type(config))[name]
+    for value in _readings(text):
+        if _fits(value, wanted):
+            return dataclasses.replace(config, **{name: _convert(value, wanted)})
+    raise ValueError(f"--config.{full}: {text!r} is not of type {getattr(wanted, '__name__', wanted)}")
+
+
+def _readings(text: str) -> list[Any]:
+    """The text as a Python literal, where it is one, and as it stands."""
+    try:
+        return [ast.literal_eval(text), text]
+    except (ValueError, SyntaxError):
+        return [text]
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    arguments, origin = get_args(hint), get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        if not isinstance(value, tuple | list):
+            return False
+        each = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        return len(each) == len(value) and all(map(_fits, value, each))
+    if hint is float:
+        return isinstance(value, float | int) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return hint in (bool, str, type(None), None) and isinstance(value, hint or type(None))
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    """1 is as good as 1.0 for a float, and [a, b] as (a, b) for a tuple."""
+    if isinstance(value, list):
+        return tuple(value)
+    return float(value) if hint is float else value
+
+
+def to_json(config: Any) -> Any:
+    """The configuration as JSON-able data; a dataclass names its class under "class"."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        fields = {field.name: to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
+        return {"class": type(config).__name__} | fields
+    if isinstance(config, dict):
+        return {str(key): to_json(value) for key, value in config.items()}
+    if isinstance(config, tuple | list):
+        return [to_json(value) for value in config]
+    return config if isinstance(config, str | int | float | bool | None) else repr(config)
+
+
+# Fields that may change between two runs in a workdir without changing what is trained.
+_CADENCE = ("steps", "log_every", "evaluate_every", "save_every", "keep", "evaluation", "evaluation_batches")
+_FREE = (*_CADENCE, "data_shards", "fsdp_shards", "fsdp_min_mib")
+
+
+def differences(before: Any, after: Any, name: str = "config") -> list[str]:
+    """What differs between two configurations as JSON, one line a field; cadence, length and devices are left out."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [key for key in {**before, **after} if name != "config" or key not in _FREE]
+        return [line for key in keys for line in differences(before.get(key), after.get(key), f"{name}.{key}")]
+    return [] if before == after else [f"{name}: {json.dumps(before)} -> {json.dumps(after)}"]

@@ -1,0 +1,1 @@
+"""Input: image sources, tiles on disk, degradation and the batches that training reads."""

@@ -1,0 +1,100 @@
+"""The operators that a degradation is made of: blur, resize, noise and JPEG, on float32 RGB images in [0, 1]."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from tvt_jax.data.kernels import Kernel, kernel_taps
+
+Interpolation = Literal["area", "bilinear", "bicubic"]
+INTERPOLATIONS: dict[Interpolation, int] = {
+    "area": cv2.INTER_AREA,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+}
+GREY_WEIGHTS = np.array([0.2989, 0.587, 0.114], np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """One noise, in plain numbers.
+
+    Attributes:
+        kind: Gaussian (of one strength everywhere) or Poisson (growing with the brightness).
+        strength: standard deviation in levels of 255 (Gaussian), or a multiplier of the shot noise (Poisson).
+        grey: whether all channels get the same noise.
+    """
+
+    kind: Literal["gaussian", "poisson"]
+    strength: float
+    grey: bool
+
+
+def blur(x: Float[np.ndarray, "h w 3"], kernel: Kernel | None) -> Float[np.ndarray, "h w 3"]:
+    """Filter with a kernel, borders mirrored without repeating the edge; None does nothing."""
+    if kernel is None:
+        return x
+    taps = kernel_taps(kernel)
+    if kernel.kind == "iso":
+        row = taps.sum(axis=0)
+        return cv2.sepFilter2D(x, -1, row, row, borderType=cv2.BORDER_REFLECT_101)
+    return cv2.filter2D(x, -1, taps, borderType=cv2.BORDER_REFLECT_101)
+
+
+def resize(
+    x: Float[np.ndarray, "h w 3"], size: tuple[int, int], interpolation: Interpolation
+) -> Float[np.ndarray, "h2 w2 3"]:
+    """Resize to (height, width), aligned by pixel areas.
+
+    Area is the mean over the footprint of an output pixel; bilinear and bicubic (a = -0.75) do not antialias, which
+    is how they alias in published degradations too. Bicubic may leave [0, 1].
+    """
+    if x.shape[:2] == size:
+        return x
+    return cv2.resize(x, size[::-1], interpolation=INTERPOLATIONS[interpolation])
+
+
+def add_noise(
+    x: Float[np.ndarray, "h w 3"], noise: Noise, generator: np.random.Generator
+) -> Float[np.ndarray, "h w 3"]:
+    """Add noise and clip to [0, 1]."""
+    make = _gaussian_noise if noise.kind == "gaussian" else _poisson_noise
+    return np.clip(x + np.float32(noise.strength) * make(x, noise.grey, generator), 0, 1)
+
+
+def jpeg(x: Float[np.ndarray, "h w 3"], quality: int) -> Float[np.ndarray, "h w 3"]:
+    """Encode as JPEG (4:2:0, quality 1 to 100) and decode again."""
+    bgr = cv2.cvtColor(to_uint8(x), cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # for the type checker: it was encoded a line above
+    return to_float(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+
+
+def to_float(x: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Levels of 255 to float32 in [0, 1]."""
+    return x.astype(np.float32) / np.float32(255)
+
+
+def to_uint8(x: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """Clip to [0, 1] and round to levels of 255."""
+    return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+
+def _gaussian_noise(
+    x: Float[np.ndarray, "h w 3"], grey: bool, generator: np.random.Generator
+) -> Float[np.ndarray, "h w c"]:
+    return generator.standard_normal((*x.shape[:2], 1 if grey else 3), np.float32) / np.float32(255)
+
+
+def _poisson_noise(
+    x: Float[np.ndarray, "h w 3"], grey: bool, generator: np.random.Generator
+) -> Float[np.ndarray, "h w c"]:
+    """Shot noise when white is as many counts as the image has distinct levels, up to the next power of two."""
+    levels = to_uint8((x @ GREY_WEIGHTS)[..., None] if grey else x)
+    counts = 2 ** np.ceil(np.log2(np.count_nonzero(np.bincount(levels.ravel(), minlength=256))))
+    clean = to_float(levels)
+    return (generator.poisson(clean * counts) / counts).astype(np.float32) - clean

@@ -1,0 +1,158 @@
+"""Batches of training crops: an endless order that depends on the seed alone, made ahead on the host by Grain."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import UInt8
+
+from tvt_jax.data.degradation import Degradation, degrade
+from tvt_jax.data.sources import open_source
+
+SCALE = 4
+PREFETCHED_BATCHES = 4
+
+# The low-resolution crops are smaller, so the sides are not bound to one size.
+Example = dict[str, UInt8[np.ndarray, "_ _ 3"]]
+Batch = dict[str, UInt8[np.ndarray, "b _ _ 3"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What to train on.
+
+    Attributes:
+        path: Folder of images, or of tiles written by `tvt_jax.data.prepare`.
+        crop: Side of the square crops in pixels; smaller images are continued by their mirror image.
+        batch: Crops in a batch, over all processes.
+        degradation: How the low-resolution crops are made; None for high-resolution crops alone.
+        workers: Worker processes; with 0, threads of this process make the batches ahead.
+        flips: Whether to turn and mirror the crops by chance.
+    """
+
+    path: str
+    crop: int = 128
+    batch: int = 16
+    degradation: Degradation | None = None
+    workers: int = 0
+    flips: bool = True
+
+    def __post_init__(self) -> None:
+        if self.crop < 1 or self.batch < 1 or self.workers < 0:
+            raise ValueError(
+                f"crop {self.crop} and batch {self.batch} must be positive, workers {self.workers} not negative"
+            )
+        if self.degradation is not None and self.crop % SCALE:
+            raise ValueError(f"crop {self.crop} must be a multiple of {SCALE} to be degraded {SCALE} times")
+
+
+class BatchIterator:
+    """This process's rows of the batches, without end; its state is the number of batches taken.
+
+    With `b` rows a process, process `p` has rows `p b` to `p b + b` of every global batch, so that the global
+    batch is the same however many processes share it.
+    """
+
+    def __init__(self, examples: grain.MapDataset, config: DataConfig, process_index: int, process_count: int) -> None:
+        if config.batch % process_count:
+            raise ValueError(f"a batch of {config.batch} cannot be shared by {process_count} processes evenly")
+        self._rows = examples.batch(config.batch // process_count, drop_remainder=True)
+        self._workers = config.workers
+        self._process = process_index, process_count
+        self._taken = 0
+        self._ahead: Any = None
+
+    def __iter__(self) -> "BatchIterator":
+        return self
+
+    def __next__(self) -> Batch:
+        if self._ahead is None:
+            self._ahead = iter(self._start())
+        batch = next(self._ahead)
+        self._taken += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """Number of batches taken, fit for JSON; it is the same in every process."""
+        return {"batches": self._taken}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Go on after so many batches, also with other numbers of workers and processes."""
+        self.close()
+        self._taken = int(state["batches"])
+
+    def close(self) -> None:
+        """Stop threads and workers; the next batch starts them again."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+    def _start(self) -> grain.IterDataset:
+        index, count = self._process
+        rows = self._rows[self._taken * count + index :: count]
+        threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=PREFETCHED_BATCHES)
+        dataset = rows.to_iter_dataset(threads)
+        if self._workers:
+            _allow_worker_processes()
+            dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
+        return dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeExample(grain.transforms.RandomMap):
+    """Image -> {'hr': crop} and, if degraded, {'lr': crop / 4}; the generator is keyed by seed and position."""
+
+    crop: int
+    flips: bool
+    degradation: Degradation | None
+
+    def random_map(self, element: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator) -> Example:
+        """Make one example."""
+        hr = random_crop(element, self.crop, rng)
+        if self.flips:
+            hr = random_flip(hr, rng)
+        if self.degradation is None:
+            return {"hr": hr}
+        return {"hr": hr, "lr": degrade(hr, self.degradation, rng, SCALE)}
+
+
+def make_iterator(config: DataConfig, seed: int, process_index: int = 0, process_count: int = 1) -> BatchIterator:
+    """Batches {'hr': [b crop crop 3]} and, if degraded, {'lr': [b crop/4 crop/4 3]}, uint8 RGB, without end.
+
+    Batch k depends on (seed, k) alone: not on the number of workers or processes, nor on interruptions. Every image
+    is met once an epoch, in a new order each time.
+
+    Raises:
+        FileNotFoundError: There are no images at `config.path`.
+        ValueError: The processes cannot share the batch evenly.
+    """
+    make = MakeExample(crop=config.crop, flips=config.flips, degradation=config.degradation)
+    # Batches are cut from the endless row of examples only after these, as else the number of workers would show.
+    examples = grain.MapDataset.source(open_source(config.path)).seed(seed).shuffle().repeat().random_map(make)
+    return BatchIterator(examples, config, process_index, process_count)
+
+
+def random_crop(
+    image: UInt8[np.ndarray, "h w 3"], size: int, generator: np.random.Generator
+) -> UInt8[np.ndarray, "size size 3"]:
+    """A square crop at a random place; an image that is too small is continued by its mirror image."""
+    missing = [max(0, size - length) for length in image.shape[:2]]
+    if any(missing):
+        image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+    top, left = (int(generator.integers(length - size, endpoint=True)) for length in image.shape[:2])
+    return image[top : top + size, left : left + size]
+
+
+def random_flip(image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """One of the eight turns and mirror images."""
+    turns, mirrored = divmod(int(generator.integers(8)), 2)
+    image = np.rot90(image, turns)
+    return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
+
+
+def _allow_worker_processes() -> None:
+    # Grain's workers read absl's flags, which only programs that start through absl.app have parsed.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

@@ -1,0 +1,147 @@
+"""Where training images come from: a folder tree of pictures, or the tiles that `tvt_jax.data.prepare` wrote."""
+
+import io
+import logging
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"})
+
+logger = logging.getLogger(__name__)
+
+
+class UnreadableImageError(ValueError):
+    """A file that is no image, or a damaged one."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Images by index; the order is the same every time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Decode one image, or raise UnreadableImageError."""
+        ...
+
+
+class FolderSource:
+    """All images below a folder, in the order of their paths; each is decoded whole whenever it is asked for."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.files = list_images(Path(path))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        return read_image(self.files[index])
+
+
+class TileSource:
+    """The tiles in a directory written by `tvt_jax.data.prepare`: ArrayRecord through TFDS."""
+
+    def __init__(self, path: str | Path) -> None:
+        # Half a second that users of folders need not wait for.
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(str(path))
+        self._records = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        record = self._records[index]
+        return decode_image(record["image"], name=record["name"].decode())
+
+
+class ReadableSource:
+    """A source in which the next readable image stands in for an unreadable one, so that no position ever moves.
+
+    Attributes:
+        unreadable: What was met so far: index -> message. Each is logged once (by every worker that meets it).
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.unreadable: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        for candidate in range(index, index + len(self)):
+            candidate %= len(self)
+            if candidate in self.unreadable:
+                continue
+            try:
+                return self._source[candidate]
+            except UnreadableImageError as error:
+                self.unreadable[candidate] = str(error)
+                logger.warning("skipped: %s (%d unreadable so far)", error, len(self.unreadable))
+        raise UnreadableImageError(f"none of the {len(self)} images can be read, the last: {self.unreadable[index]}")
+
+
+def open_source(path: str | Path) -> ReadableSource:
+    """Open prepared tiles if there are any below `path`, else the images of that folder.
+
+    Raises:
+        FileNotFoundError: There are neither tiles nor images.
+    """
+    # TFDS puts a data set into NAME/VERSION/ and marks it with this file.
+    tiles = sorted(Path(path).glob("**/features.json"))
+    if len(tiles) > 1:
+        raise ValueError(f"{path} holds {len(tiles)} data sets; name one of them, e.g. {tiles[0].parent}")
+    return ReadableSource(TileSource(tiles[0].parent) if tiles else FolderSource(path))
+
+
+def list_images(path: Path) -> list[Path]:
+    """All image files below a folder, sorted by path.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or nothing in it.
+    """
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {path}; give one with images, or tiles made by tvt_jax.data.prepare"
+        )
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    if not files:
+        raise FileNotFoundError(f"no images below {path} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
+    return files
+
+
+def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Read one image file as upright RGB; raises UnreadableImageError with its name."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: {error.strerror}") from error
+    return decode_image(data, name=str(path))
+
+
+def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Decode an image to RGB, turned upright as its EXIF data says; transparency is dropped, 16 bits become 8.
+
+    Raises:
+        UnreadableImageError: The data is no image, or is damaged or cut off.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(f"{name}: not an image") from error
+    # Pillow raises all of these on damaged files, depending on the format.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise UnreadableImageError(f"{name}: {error}") from error
+    if upright.mode.startswith("I"):
+        # Pillow would clip 16 bits at 255.
+        grey = (np.asarray(upright).astype(np.uint32) + 128) // 257
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+    return np.asarray(upright.convert("RGB"))

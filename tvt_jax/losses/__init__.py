@@ -1,0 +1,1 @@
+"""The losses of the three stages: pure functions of arrays."""

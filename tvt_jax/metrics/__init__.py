@@ -1,0 +1,4 @@
+"""Image metrics: `psnr`, `ssim`, `lpips` and `dists` against a reference, `niqe` without one, `text` by reading it.
+
+Each module holds a function of the same purpose on uint8 RGB arrays; the values are those of pyiqa.
+"""

@@ -1,0 +1,218 @@
+"""The model folder, the one format on disk for weights in use: diffusers' layout plus `tvt.json`."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+from flax.traverse_util import flatten_dict
+from jaxtyping import Float, PyTree
+from safetensors.numpy import load_file, save_file
+
+from tvt_jax.models.keys import tree_from_torch, tree_to_torch
+from tvt_jax.models.unet import UNet2DConditionConfig
+from tvt_jax.models.vae import AutoencoderKLConfig
+
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+_PROMPTS = "prompt_embedding.safetensors"
+_CARD = "tvt.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """How the model is to be run, and where it came from (`tvt.json`).
+
+    Attributes:
+        scale: enlargement it was trained for.
+        time_step: the one step's time, in [0, 1000).
+        posterior: whether the latent is the posterior's mean or a sample.
+        color_fix: default colour correction of the result.
+        prompt: the text behind the prompt embedding.
+        negative_prompt: the text behind the negative prompt embedding.
+        licence: licence of the weights and of what they were trained on.
+        source: what they were made by or from.
+    """
+
+    scale: int = 4
+    time_step: int = 1
+    posterior: Literal["mean", "sample"] = "mean"
+    color_fix: Literal["adain", "wavelet", "none"] = "adain"
+    prompt: str = ""
+    negative_prompt: str = ""
+    licence: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFolder:
+    """A model in memory: configurations and float32 parameter trees of numpy arrays.
+
+    Attributes:
+        vae: the VAE in use.
+        unet: the UNet, LoRA fused; None for a stage that trains the VAE alone.
+        vae_source: the 8x VAE that the VAE in use was transferred from, kept with the decoder stage's result.
+        prompt_embedding: default prompt, (tokens, width).
+        negative_prompt_embedding: negative prompt, (tokens, width).
+    """
+
+    card: ModelCard
+    vae_config: AutoencoderKLConfig
+    vae: PyTree
+    unet_config: UNet2DConditionConfig | None = None
+    unet: PyTree | None = None
+    vae_source_config: AutoencoderKLConfig | None = None
+    vae_source: PyTree | None = None
+    prompt_embedding: Float[np.ndarray, "n d"] | None = None
+    negative_prompt_embedding: Float[np.ndarray, "n d"] | None = None
+
+
+def read_model(path: str | os.PathLike[str]) -> ModelFolder:
+    """Read a model folder; parameters of any float type become float32.
+
+    Raises:
+        FileNotFoundError: the folder or a part of it is missing.
+        ValueError: a config asks for what the networks here cannot do.
+    """
+    folder = Path(path)
+    if not (folder / _CARD).is_file():
+        raise FileNotFoundError(
+            f"{folder} is not a model folder, having no {_CARD}; `python -m convert import` makes one"
+        )
+    vae_config, vae = _read_vae(folder / "vae")
+    source_config, source = _read_vae(folder / "vae_source") if (folder / "vae_source").is_dir() else (None, None)
+    unet_config = unet = None
+    if (folder / "unet").is_dir():
+        unet_config = UNet2DConditionConfig.from_json(_read_json(folder / "unet" / "config.json"))
+        unet = tree_from_torch(_read_tensors(folder / "unet" / _WEIGHTS))
+    prompts = _read_tensors(folder / _PROMPTS) if (folder / _PROMPTS).is_file() else {}
+    return ModelFolder(
+        card=_read_card(folder / _CARD),
+        vae_config=vae_config,
+        vae=vae,
+        unet_config=unet_config,
+        unet=unet,
+        vae_source_config=source_config,
+        vae_source=source,
+        prompt_embedding=prompts.get("prompt"),
+        negative_prompt_embedding=prompts.get("negative_prompt"),
+    )
+
+
+def write_model(path: str | os.PathLike[str], folder: ModelFolder, dtype: str = "float32") -> None:
+    """Write a model folder whole or not at all, in place of an older one; weights as float32, float16 or bfloat16.
+
+    Raises:
+        FileExistsError: there is something else in that place.
+    """
+    target = Path(path)
+    if target.exists() and not (target / _CARD).is_file() and (target.is_file() or any(target.iterdir())):
+        raise FileExistsError(f"{target} is in the way: it is not a model folder, and is not replaced by one")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        partial.chmod(0o755)
+        _write_parts(partial, folder, np.dtype(getattr(ml_dtypes, dtype, dtype)))
+        if target.exists():
+            target.rename(old := partial.with_name(f"{partial.name}.old"))
+            partial.rename(target)
+            shutil.rmtree(old)
+        else:
+            partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write_parts(target: Path, folder: ModelFolder, dtype: np.dtype) -> None:
+    _write_json(target / _CARD, asdict(folder.card))
+    _write_network(target / "vae", folder.vae_config, _with_middle(folder.vae_config, folder.vae), dtype)
+    if folder.vae_source_config:
+        tensors = _with_middle(folder.vae_source_config, folder.vae_source)
+        _write_network(target / "vae_source", folder.vae_source_config, tensors, dtype)
+    if folder.unet_config:
+        _write_network(target / "unet", folder.unet_config, tree_to_torch(folder.unet), dtype)
+    prompts = {"prompt": folder.prompt_embedding, "negative_prompt": folder.negative_prompt_embedding}
+    if tensors := {name: np.asarray(value) for name, value in prompts.items() if value is not None}:
+        _write_tensors(target / _PROMPTS, tensors)
+
+
+def _write_network(
+    target: Path,
+    config: AutoencoderKLConfig | UNet2DConditionConfig,
+    tensors: Mapping[str, np.ndarray],
+    dtype: np.dtype,
+) -> None:
+    target.mkdir()
+    _write_json(target / "config.json", config.to_json())
+    cast = {name: np.ascontiguousarray(tensor, dtype) for name, tensor in tensors.items()}
+    _write_tensors(target / _WEIGHTS, cast)
+
+
+def _write_tensors(file: Path, tensors: dict[str, np.ndarray]) -> None:
+    save_file(tensors, file, metadata={"format": "pt"})
+    file.chmod(0o644)  # safetensors lets no one but the owner read
+
+
+def _with_middle(config: AutoencoderKLConfig, params: PyTree) -> dict[str, np.ndarray]:
+    """State dict of a VAE; one without middle blocks gets blocks that change nothing; diffusers expects them."""
+    tensors = tree_to_torch(params)
+    if not config.mid_block:
+        channels = config.block_out_channels[-1]
+        for part in ("encoder", "decoder"):
+            for resnet in ("resnets.0", "resnets.1"):
+                tensors.update(_identity_resnet(f"{part}.mid_block.{resnet}", channels))
+    return tensors
+
+
+def _identity_resnet(prefix: str, channels: int) -> dict[str, np.ndarray]:
+    tensors: dict[str, np.ndarray] = {}
+    for i in ("1", "2"):
+        tensors[f"{prefix}.norm{i}.weight"] = np.ones(channels, np.float32)
+        tensors[f"{prefix}.norm{i}.bias"] = np.zeros(channels, np.float32)
+        tensors[f"{prefix}.conv{i}.weight"] = np.zeros((channels, channels, 3, 3), np.float32)
+        tensors[f"{prefix}.conv{i}.bias"] = np.zeros(channels, np.float32)
+    return tensors
+
+
+def _read_vae(folder: Path) -> tuple[AutoencoderKLConfig, PyTree]:
+    tensors = _read_tensors(folder / _WEIGHTS)
+    middle = [name for name in tensors if ".mid_block." in name]
+    has_middle = any(".attentions." in name or (".conv2." in name and tensors[name].any()) for name in middle)
+    if not has_middle:
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in middle}
+    config = AutoencoderKLConfig.from_json(_read_json(folder / "config.json"), mid_block=has_middle)
+    return config, tree_from_torch(tensors)
+
+
+def _read_tensors(file: Path) -> dict[str, np.ndarray]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing from the model folder")
+    return {name: tensor.astype(np.float32, copy=False) for name, tensor in load_file(file).items()}
+
+
+def _read_card(file: Path) -> ModelCard:
+    data = _read_json(file)
+    if unknown := set(data) - {field.name for field in fields(ModelCard)}:
+        raise ValueError(f"{file} has unknown fields {sorted(unknown)}; it may come from a newer version")
+    return ModelCard(**data)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing from the model folder")
+    return json.loads(file.read_text())
+
+
+def _write_json(file: Path, data: dict[str, Any]) -> None:
+    file.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def count_parameters(params: PyTree) -> int:
+    """Count the numbers in a parameter tree."""
+    return sum(leaf.size for leaf in flatten_dict(params).values())

@@ -1,0 +1,1 @@
+"""The networks: linen modules configured by frozen dataclasses, named as diffusers names them."""

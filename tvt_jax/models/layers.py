@@ -1,0 +1,136 @@
+"""Convolution, dense and group norm with torch's arithmetic, and the LoRA branch that any of them can carry."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+SAME_3X3: Padding = ((1, 1), (1, 1))
+NO_PADDING: Padding = ((0, 0), (0, 0))
+
+# torch draws weights and biases, of convolutions and linear layers, from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+torch_kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def torch_bias_init(fan_in: int) -> nn.initializers.Initializer:
+    """Torch's initialiser for the bias of a layer that sums `fan_in` products.
+
+    Without it a group norm would hide how bright an even image is: a feature without bias has only a direction.
+    """
+    return lambda rng, shape, dtype=jnp.float32: jax.random.uniform(rng, shape, dtype, -1, 1) * fan_in**-0.5
+
+
+def convolve(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+    """Cross-correlate NHWC `x` with an HWIO `kernel`."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+class Conv(nn.Module):
+    """2-D convolution that adds a low-rank branch when the `lora` collection holds one for it.
+
+    Attributes:
+        features: output channels.
+        kernel_size: side of the square kernel.
+        stride: stride in both directions.
+        padding: rows above and below, columns left and right; never inferred ('SAME' differs from torch's).
+        dtype: dtype of the computation; parameters stay as they are.
+    """
+
+    features: int
+    kernel_size: int = 3
+    stride: int = 1
+    padding: Padding = SAME_3X3
+    dtype: DTypeLike = jnp.float32
+    kernel_init: nn.initializers.Initializer = torch_kernel_init
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        """Convolve; LoRA's A is a convolution like this one, its B is 1x1 (PEFT's layout)."""
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        bias = self.param("bias", torch_bias_init(math.prod(shape[:3])), (self.features,)).astype(self.dtype)
+        x = x.astype(self.dtype)
+        y = convolve(x, kernel, self.stride, self.padding)
+        if self.has_variable("lora", "lora_A"):
+            low_rank = convolve(x, self._lora("lora_A"), self.stride, self.padding)
+            y = y + convolve(low_rank, self._lora("lora_B"), 1, NO_PADDING)
+        return y + bias
+
+    def _lora(self, name: str) -> Array:
+        return self.get_variable("lora", name).astype(self.dtype)
+
+
+class Dense(nn.Module):
+    """Linear layer that adds a low-rank branch when the `lora` collection holds one for it.
+
+    Attributes:
+        features: output channels.
+        use_bias: whether a bias is added.
+        dtype: dtype of the computation; parameters stay as they are.
+    """
+
+    features: int
+    use_bias: bool = True
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n d"]:
+        """Multiply by the kernel, over the last axis."""
+        kernel = self.param("kernel", torch_kernel_init, (x.shape[-1], self.features)).astype(self.dtype)
+        x = x.astype(self.dtype)
+        y = x @ kernel
+        if self.has_variable("lora", "lora_A"):
+            lora_a, lora_b = (self.get_variable("lora", name).astype(self.dtype) for name in ("lora_A", "lora_B"))
+            y = y + (x @ lora_a) @ lora_b
+        if self.use_bias:
+            y = y + self.param("bias", torch_bias_init(x.shape[-1]), (self.features,)).astype(self.dtype)
+        return y
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation in float32 with the variance taken about the mean, as torch takes it.
+
+    Attributes:
+        num_groups: groups of channels; must divide them.
+        epsilon: added to the variance: 1e-6 in the VAE and the transformers, 1e-5 in the UNet's resnets.
+        dtype: dtype of the result.
+    """
+
+    num_groups: int = 32
+    epsilon: float = 1e-6
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Normalise over the pixels and the channels of each group, then scale and shift."""
+        batch, height, width, channels = x.shape
+        if channels % self.num_groups:
+            raise ValueError(f"{channels} channels cannot be split into norm_num_groups={self.num_groups} groups")
+        scale = self.param("scale", nn.initializers.ones_init(), (channels,))
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
+        grouped = x.astype(jnp.float32).reshape(batch, height, width, self.num_groups, -1)
+        mean = grouped.mean((1, 2, 4), keepdims=True)
+        variance = jnp.square(grouped - mean).mean((1, 2, 4), keepdims=True)
+        gain = jax.lax.rsqrt(variance + self.epsilon) * scale.reshape(self.num_groups, -1)
+        # One multiply and one add a pixel: the full-resolution levels are bound by memory, not arithmetic.
+        shift = bias.reshape(self.num_groups, -1) - mean * gain
+        return (grouped * gain + shift).reshape(x.shape).astype(self.dtype)
+
+
+def nearest_resize(x: Float[Array, "b h w c"], size: Sequence[int]) -> Float[Array, "b h2 w2 c"]:
+    """Nearest-neighbour resize to `size` (height, width) with torch's rule: source index floor(i * in / out)."""
+    for axis, target in zip((1, 2), size, strict=True):
+        source = x.shape[axis]
+        if target % source == 0:
+            x = jnp.repeat(x, target // source, axis=axis)
+        else:
+            x = jnp.take(x, jnp.arange(target) * source // target, axis=axis)
+    return x

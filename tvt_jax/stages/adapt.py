@@ -1,0 +1,227 @@
+"""Stage 3: adapt the UNet, one level higher, to restore a degraded image in one step."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from tvt_jax.diffusion import NoiseSchedule
+from tvt_jax.losses.vsd import draw_patches, guide, vsd_loss
+from tvt_jax.model_folder import ModelCard, ModelFolder, read_model
+from tvt_jax.models.lora import fuse_lora, init_lora, scale_lora
+from tvt_jax.models.perceptual import LPIPS, Net, load_lpips
+from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel
+from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
+from tvt_jax.stages.images import enlarge, psnr, to_float
+from tvt_jax.stages.inherit import require_config
+from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, update
+from tvt_jax.stages.student import init_student, shift_levels, split_new, takes_lora
+from tvt_jax.train.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptStage:
+    """One-step restoration in the 4x latent space, by MSE, LPIPS and VSD (TVT, third stage).
+
+    One set of the prior's frozen weights serves as the student's base, as the teacher and as the fake score's base.
+
+    Attributes:
+        vae_source: model folder of the encoder stage.
+        vae: shape of its VAE.
+        prior_source: model folder of the prior.
+        prior: shape of its UNet.
+        student: shape of the UNet with the new level.
+        optimizer: of the student and of the fake score alike.
+        rank: of both LoRAs.
+        lora_alpha: their scale is lora_alpha / rank (PEFT's default alpha is 8).
+        mse_weight: of the squared error on pixels in [-1, 1].
+        perceptual_net: backbone of the LPIPS loss.
+        perceptual_weight: of LPIPS.
+        vsd_weight: of the distillation on latents; 0 leaves it out, and the fake score with it.
+        vsd_patches: patches a side that the student's latent is cut into for teacher and fake score.
+        vsd_drawn: of these patches of each latent, how many are looked at in a step.
+        guidance: scale of the teacher's guidance against the negative prompt.
+        time_step: the student's one step.
+        scale: enlargement of the degraded image.
+        color_fix: how the finished model gives the input's colours back, unless asked otherwise.
+        ema_decay: of the moving average of the student that is evaluated and exported.
+        accumulation: parts that each batch is taken in, one after the other.
+    """
+
+    vae_source: str
+    vae: AutoencoderKLConfig
+    prior_source: str
+    prior: UNet2DConditionConfig
+    student: UNet2DConditionConfig
+    optimizer: OptimizerConfig
+    rank: int = 4
+    lora_alpha: float = 8.0
+    mse_weight: float = 1.0
+    perceptual_net: Net = "vgg"
+    perceptual_weight: float = 2.0
+    vsd_weight: float = 1.0
+    vsd_patches: int = 2
+    vsd_drawn: int = 4
+    guidance: float = 7.5
+    time_step: int = 1
+    scale: int = 4
+    color_fix: Literal["adain", "wavelet", "none"] = "adain"
+    ema_decay: float = 0.999
+    accumulation: int = 1
+
+    def load(self) -> PyTree:
+        """Read the VAE, the prior with its prompts, and the LPIPS network."""
+        vae, prior = read_model(self.vae_source), read_model(self.prior_source)
+        require_config(self.vae_source, vae.vae_config, self.vae)
+        require_config(self.prior_source, prior.unet_config, self.prior)
+        return {
+            "vae": vae.vae,
+            "prior": prior.unet,
+            "prompt": prior.prompt_embedding,
+            "negative_prompt": prior.negative_prompt_embedding,
+            "lpips": load_lpips(self.perceptual_net),
+        }
+
+    def init(self, rng: PRNGKeyArray, frozen: PyTree) -> State:
+        """Make the state of step 0."""
+        rng_new, rng_student, rng_fake = jax.random.split(rng, 3)
+        new, inherited = split_new(init_student(rng_new, self.student, frozen["prior"]), self.student)
+        levels = len(self.student.block_out_channels)
+        lora = init_lora(rng_student, unflatten_dict(inherited), self.rank, lambda path: takes_lora(path, levels))
+        params = {"student": {"new": unflatten_dict(new), "lora": lora}}
+        if self.vsd_weight:
+            params["fake"] = init_lora(rng_fake, frozen["prior"], self.rank)
+        opt_state = {group: self.optimizer.make().init(tree) for group, tree in params.items()}
+        ema = jax.tree.map(jnp.copy, params["student"])
+        return State(step=jnp.int32(0), params=params, opt_state=opt_state, ema=ema)
+
+    def step(self, state: State, frozen: PyTree, batch: PyTree, rng: PRNGKeyArray) -> tuple[State, dict[str, Array]]:
+        """Update the student, and the fake score on the student's results, on one batch."""
+
+        def gradients(part: PyTree, rng: PRNGKeyArray) -> tuple[PyTree, dict[str, Array]]:
+            return self._gradients(state, frozen, part, rng)
+
+        grads, metrics = accumulate(gradients, batch, rng, self.accumulation)
+        params, opt_state = {}, {}
+        for group, tree in state.params.items():
+            params[group], opt_state[group] = update(self.optimizer, grads[group], state.opt_state[group], tree)
+        ema = moving_average(state.ema, params["student"], self.ema_decay, state.step)
+        metrics["learning_rate"] = self.optimizer.schedule()(state.step)
+        return replace(state, params=params, opt_state=opt_state, ema=ema), metrics
+
+    def _gradients(self, state: State, frozen: PyTree, batch: PyTree, rng: PRNGKeyArray) -> tuple[PyTree, dict]:
+        rng_vsd, rng_fake = jax.random.split(rng)
+
+        def student_loss(student: PyTree) -> tuple[Array, tuple[dict[str, Array], Array]]:
+            image, latent = self.restore(student, frozen, batch["lr"])
+            target = to_float(batch["hr"])
+            losses = {
+                "mse": self.mse_weight * jnp.square(image - target).mean(),
+                "lpips": self.perceptual_weight * self._lpips(frozen, image, target).mean(),
+            }
+            if self.vsd_weight:
+                losses["vsd"] = self.vsd_weight * self._vsd(state.params["fake"], frozen, latent, rng_vsd)
+            return sum(losses.values(), jnp.zeros(())), (losses, latent)
+
+        student = state.params["student"]
+        (loss, (metrics, latent)), grads = jax.value_and_grad(student_loss, has_aux=True)(student)
+        grads, metrics = {"student": grads}, {"loss": loss, **metrics}
+        if self.vsd_weight:
+            fake_loss = jax.value_and_grad(self._fake_loss)
+            metrics["fake"], grads["fake"] = fake_loss(state.params["fake"], frozen, latent, rng_fake)
+        return grads, metrics
+
+    def restore(self, student: PyTree, frozen: PyTree, degraded: Array) -> tuple[Array, Array]:
+        """Restore a uint8 batch; gives the images and their scaled latents."""
+        vae, factor = AutoencoderKL(self.vae), self.vae.scaling_factor
+        seen = enlarge(to_float(degraded), self.scale)
+        latent = vae.apply({"params": frozen["vae"]}, seen, method="encode").mean * factor
+        timesteps = jnp.full(len(latent), self.time_step)
+        noise = self._student_noise(student, frozen, latent, timesteps)
+        clean = NoiseSchedule().predict_x0(latent, noise, timesteps)
+        return vae.apply({"params": frozen["vae"]}, clean / factor, method="decode"), clean
+
+    def _student_noise(self, student: PyTree, frozen: PyTree, latent: Array, timesteps: Array) -> Array:
+        variables = {
+            "params": self._student_params(student, frozen),
+            "lora": scale_lora(student["lora"], self.lora_alpha / self.rank),
+        }
+        text = _repeat(frozen["prompt"], len(latent))
+        return UNet2DConditionModel(self.student).apply(variables, latent, timesteps, text)
+
+    def _student_params(self, student: PyTree, frozen: PyTree) -> PyTree:
+        base = flatten_dict(shift_levels(frozen["prior"]))
+        return unflatten_dict(base | flatten_dict(student["new"]))
+
+    def _vsd(self, fake: PyTree, frozen: PyTree, latent: Array, rng: PRNGKeyArray) -> Array:
+        """Distil the teacher's score into the latent, relative to the fake score."""
+        rng_patches, rng_time, rng_noise = jax.random.split(rng, 3)
+        latent = draw_patches(rng_patches, latent, self.vsd_patches, self.vsd_drawn)
+        schedule = NoiseSchedule()
+        timesteps = jax.random.randint(rng_time, latent.shape[:1], schedule.steps // 4, schedule.steps * 3 // 4)
+        noisy = schedule.add_noise(latent, jax.random.normal(rng_noise, latent.shape), timesteps)
+        noisy = jax.lax.stop_gradient(noisy)
+
+        def predict(prompt: str, lora: PyTree | None = None) -> Array:
+            noise = self._prior_noise(frozen, noisy, timesteps, prompt, lora)
+            return schedule.predict_x0(noisy, noise, timesteps)
+
+        real = guide(predict("prompt"), predict("negative_prompt"), self.guidance)
+        return vsd_loss(latent, jax.lax.stop_gradient(real), jax.lax.stop_gradient(predict("prompt", fake)))
+
+    def _fake_loss(self, fake: PyTree, frozen: PyTree, latent: Array, rng: PRNGKeyArray) -> Array:
+        """Squared error of the fake score's noise prediction on the student's results."""
+        rng_patches, rng_time, rng_noise = jax.random.split(rng, 3)
+        latent = draw_patches(rng_patches, jax.lax.stop_gradient(latent), self.vsd_patches, self.vsd_drawn)
+        schedule = NoiseSchedule()
+        timesteps = jax.random.randint(rng_time, latent.shape[:1], 0, schedule.steps)
+        noise = jax.random.normal(rng_noise, latent.shape)
+        noisy = schedule.add_noise(latent, noise, timesteps)
+        return jnp.square(self._prior_noise(frozen, noisy, timesteps, "prompt", fake) - noise).mean()
+
+    def _prior_noise(self, frozen: PyTree, noisy: Array, timesteps: Array, prompt: str, lora: PyTree | None) -> Array:
+        variables = {"params": frozen["prior"]}
+        if lora is not None:
+            variables["lora"] = scale_lora(lora, self.lora_alpha / self.rank)
+        text = _repeat(frozen[prompt], len(noisy))
+        return UNet2DConditionModel(self.prior).apply(variables, noisy, timesteps, text)
+
+    def _lpips(self, frozen: PyTree, image: Array, target: Array) -> Array:
+        return LPIPS(net=self.perceptual_net).apply({"params": frozen["lpips"]}, image, target)
+
+    def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Score the averaged student's restorations."""
+        image, _ = self.restore(state.ema, frozen, batch["lr"])
+        target = to_float(batch["hr"])
+        lpips = self._lpips(frozen, jnp.clip(image, -1, 1), target)
+        pictures = {"degraded": enlarge(to_float(batch["lr"]), self.scale), "restored": image, "target": target}
+        return {"psnr": psnr(image, target), "lpips": lpips}, pictures
+
+    def export(self, state: State, frozen: PyTree) -> ModelFolder:
+        """Give the whole model, LoRA fused."""
+        params = self._student_params(state.ema, frozen)
+        prior = read_model(self.prior_source).card
+        card = ModelCard(
+            scale=self.scale,
+            time_step=self.time_step,
+            color_fix=self.color_fix,
+            prompt=prior.prompt,
+            negative_prompt=prior.negative_prompt,
+            source=f"tvt_jax, stage adapt, from {self.vae_source} and {self.prior_source}",
+        )
+        return ModelFolder(
+            card=card,
+            vae_config=self.vae,
+            vae=frozen["vae"],
+            unet_config=self.student,
+            unet=fuse_lora(params, state.ema["lora"], self.lora_alpha / self.rank),
+            prompt_embedding=frozen["prompt"],
+            negative_prompt_embedding=frozen["negative_prompt"],
+        )
+
+
+def _repeat(embedding: Array, count: int) -> Any:
+    return jnp.broadcast_to(embedding, (count, *embedding.shape))

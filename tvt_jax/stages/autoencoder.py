@@ -1,0 +1,190 @@
+"""What the three VAE stages share: reconstruct, compare by L1 + LPIPS + KL + hinge GAN, update, average."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from tvt_jax.losses.adversarial import adaptive_weight, discriminator_loss, generator_loss
+from tvt_jax.losses.kl import kl_divergence
+from tvt_jax.losses.reconstruction import reconstruction_loss
+from tvt_jax.models.discriminator import PatchDiscriminator, PatchDiscriminatorConfig
+from tvt_jax.models.perceptual import LPIPS, Net, load_lpips
+from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig, Posterior
+from tvt_jax.stages.images import psnr, to_float
+from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, update
+from tvt_jax.train.state import State
+
+ENCODER = ("encoder", "quant_conv")
+DECODER = ("decoder", "post_quant_conv")
+
+_GAN_METRICS = ("generator", "discriminator", "adversarial_weight")
+
+
+class Reconstruction(NamedTuple):
+    """What a VAE stage makes of a batch."""
+
+    image: Float[Array, "b h w 3"]
+    target: Float[Array, "b h w 3"]
+    posterior: Posterior | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderStage:
+    """Base of the VAE stages (arXiv 2112.10752, latent-diffusion's trainer for a KL VAE).
+
+    A subclass says which parts of the VAE are trained and how a batch is reconstructed.
+
+    Attributes:
+        vae: shape of the VAE that is trained.
+        optimizer: of the generator and of the discriminator alike.
+        discriminator: shape of the PatchGAN.
+        perceptual_net: backbone of the LPIPS loss.
+        perceptual_weight: of LPIPS beside L1.
+        kl_weight: of the divergence, beside losses summed over pixels.
+        adversarial_weight: factor on the adaptive weight; 0 trains without a GAN.
+        adversarial_start: step from which the discriminator counts and is trained.
+        ema_decay: of the moving average that is evaluated and exported.
+        accumulation: parts that each batch is taken in, one after the other.
+    """
+
+    vae: AutoencoderKLConfig
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(learning_rate=4.5e-6 * 32, betas=(0.5, 0.9))
+    )
+    discriminator: PatchDiscriminatorConfig = field(default_factory=PatchDiscriminatorConfig)
+    perceptual_net: Net = "vgg"
+    perceptual_weight: float = 1.0
+    kl_weight: float = 1e-6
+    adversarial_weight: float = 0.5
+    adversarial_start: int = 50_001
+    ema_decay: float = 0.999
+    accumulation: int = 1
+
+    trained: ClassVar[tuple[str, ...]] = (*ENCODER, *DECODER)
+
+    def load(self) -> PyTree:
+        """Read what stays frozen: here the LPIPS network."""
+        return {"lpips": load_lpips(self.perceptual_net)}
+
+    def initial(self, rng: PRNGKeyArray, frozen: PyTree) -> PyTree:
+        """Give all parameters of the VAE before training."""
+        size = 2 * self.vae.downsampling
+        return AutoencoderKL(self.vae).init(rng, jnp.zeros((1, size, size, 3)))["params"]
+
+    def reconstruct(self, vae: PyTree, frozen: PyTree, image: Array, rng: PRNGKeyArray | None) -> Reconstruction:
+        """Encode and decode images in [-1, 1]; without rng the posterior's mean is decoded."""
+        model = AutoencoderKL(self.vae)
+        posterior = model.apply({"params": vae}, image, method="encode")
+        latent = posterior.mean if rng is None else posterior.sample(rng)
+        return Reconstruction(model.apply({"params": vae}, latent, method="decode"), image, posterior)
+
+    def init(self, rng: PRNGKeyArray, frozen: PyTree) -> State:
+        """Make the state of step 0."""
+        rng_vae, rng_discriminator = jax.random.split(rng)
+        vae = {name: part for name, part in self.initial(rng_vae, frozen).items() if name in self.trained}
+        sample = jnp.zeros((1, 64, 64, 3))
+        discriminator = PatchDiscriminator(self.discriminator).init(rng_discriminator, sample)["params"]
+        params = {"vae": vae, "discriminator": discriminator}
+        opt_state = {group: self.optimizer.make().init(tree) for group, tree in params.items()}
+        return State(step=jnp.int32(0), params=params, opt_state=opt_state, ema=jax.tree.map(jnp.copy, vae))
+
+    def step(self, state: State, frozen: PyTree, batch: PyTree, rng: PRNGKeyArray) -> tuple[State, dict[str, Array]]:
+        """Update generator and discriminator on one batch."""
+
+        def gradients(part: PyTree, rng: PRNGKeyArray) -> tuple[PyTree, dict[str, Array]]:
+            return self._gradients(state, frozen, to_float(part["hr"]), rng)
+
+        grads, metrics = accumulate(gradients, batch, rng, self.accumulation)
+        params, opt_state = {}, {}
+        for group, tree in state.params.items():
+            params[group], opt_state[group] = update(self.optimizer, grads[group], state.opt_state[group], tree)
+        ema = moving_average(state.ema, params["vae"], self.ema_decay, state.step)
+        metrics["learning_rate"] = self.optimizer.schedule()(state.step)
+        return replace(state, params=params, opt_state=opt_state, ema=ema), metrics
+
+    def _gradients(self, state: State, frozen: PyTree, image: Array, rng: PRNGKeyArray) -> tuple[PyTree, dict]:
+        """Gradients of both networks' losses; they meet at the image, so one pass back serves all."""
+
+        def reconstruct(vae: PyTree) -> Reconstruction:
+            return self.reconstruct(vae, frozen, image, rng)
+
+        def loss(reconstructed: Array) -> Array:
+            lpips = partial(self._lpips, frozen)
+            return reconstruction_loss(reconstructed, result.target, lpips, self.perceptual_weight)
+
+        result, pull_back = jax.vjp(reconstruct, state.params["vae"])
+        value, image_gradient = jax.value_and_grad(loss)(result.image)
+        metrics = {"reconstruction": value / result.target[0].size}
+        grads_discriminator = jax.tree.map(jnp.zeros_like, state.params["discriminator"])
+        if self.adversarial_weight:
+            pull_back_last = self._pull_back_last(state, frozen, reconstruct)
+            # A branch and not a factor of 0: until its start the discriminator then costs nothing.
+            adversarial_gradient, grads_discriminator, adversarial_metrics = jax.lax.cond(
+                state.step >= self.adversarial_start,
+                lambda: self._adversarial(state.params["discriminator"], result, image_gradient, pull_back_last),
+                lambda: (
+                    jnp.zeros_like(image_gradient),
+                    grads_discriminator,
+                    dict.fromkeys(_GAN_METRICS, jnp.float32(0)),
+                ),
+            )
+            image_gradient += adversarial_gradient
+            metrics |= adversarial_metrics
+        cotangent = Reconstruction(image_gradient, *jax.tree.map(jnp.zeros_like, result[1:]))
+        if result.posterior is not None:
+            kl, kl_gradient = jax.value_and_grad(kl_divergence)(result.posterior)
+            cotangent = cotangent._replace(posterior=jax.tree.map(lambda g: self.kl_weight * g, kl_gradient))
+            metrics["kl"] = kl
+        (grads_vae,) = pull_back(cotangent)
+        return {"vae": grads_vae, "discriminator": grads_discriminator}, metrics
+
+    def _adversarial(
+        self, discriminator: PyTree, result: Reconstruction, image_gradient: Array, pull_back_last: Callable
+    ) -> tuple[Array, PyTree, dict[str, Array]]:
+        """Weighted gradient of the generator's loss by the image, gradient of the discriminator's, metrics."""
+        generator, gradient = jax.value_and_grad(lambda y: generator_loss(self._score(discriminator, y)))(result.image)
+        balance = adaptive_weight(pull_back_last(image_gradient)[0], pull_back_last(gradient)[0])
+        weight = self.adversarial_weight * balance
+        loss, grads = jax.value_and_grad(self._discriminator_loss)(discriminator, result)
+        return weight * gradient, grads, dict(zip(_GAN_METRICS, (generator, loss, weight), strict=True))
+
+    def _pull_back_last(self, state: State, frozen: PyTree, reconstruct: Callable) -> Callable:
+        """From a gradient by the image to one by the decoder's last kernel, where the losses are balanced.
+
+        The forward pass in it is the same as the main one, and compiled once with it.
+        """
+        vae = {**frozen.get("vae", {}), **state.params["vae"]}
+        conv_out = vae["decoder"]["conv_out"]
+
+        def of_kernel(kernel: Array) -> Array:
+            decoder = {**vae["decoder"], "conv_out": {**conv_out, "kernel": kernel}}
+            return reconstruct({**vae, "decoder": decoder}).image
+
+        return jax.vjp(of_kernel, conv_out["kernel"])[1]
+
+    def _discriminator_loss(self, discriminator: PyTree, result: Reconstruction) -> Array:
+        return discriminator_loss(self._score(discriminator, result.target), self._score(discriminator, result.image))
+
+    def _score(self, discriminator: PyTree, image: Array) -> Array:
+        return PatchDiscriminator(self.discriminator).apply({"params": discriminator}, image)
+
+    def _lpips(self, frozen: PyTree, image: Array, target: Array) -> Array:
+        return LPIPS(net=self.perceptual_net).apply({"params": frozen["lpips"]}, image, target)
+
+    def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Score the averaged weights' reconstructions."""
+        result = self.reconstruct(state.ema, frozen, to_float(batch["hr"]), None)
+        lpips = self._lpips(frozen, jnp.clip(result.image, -1, 1), result.target)
+        return {"psnr": psnr(result.image, result.target), "lpips": lpips}, {
+            "target": result.target,
+            "reconstruction": result.image,
+        }
+
+    def whole_vae(self, state: State, frozen: PyTree) -> dict[str, Any]:
+        """All parameters of the VAE, the trained ones averaged."""
+        return {**frozen.get("vae", {}), **state.ema}

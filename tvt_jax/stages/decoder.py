@@ -1,0 +1,60 @@
+"""Stage 1: train a 4x decoder on the frozen 8x encoder's latents."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from tvt_jax.model_folder import ModelCard, ModelFolder, read_model
+from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
+from tvt_jax.stages.autoencoder import DECODER, AutoencoderStage, Reconstruction
+from tvt_jax.stages.images import enlarge, shrink
+from tvt_jax.stages.inherit import align_vae, inherit, require_config
+from tvt_jax.train.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderStage(AutoencoderStage):
+    """D4 learns to decode what E8 says of an image of twice the size (TVT, first stage).
+
+    Attributes:
+        source: model folder of the 8x VAE.
+        source_vae: its shape.
+        geometry: 'upsample' encodes the crop enlarged 2x and has the crop as target; 'downsample' encodes the crop
+            and has the crop halved as target. The paper does not say which.
+    """
+
+    source: str
+    source_vae: AutoencoderKLConfig
+    geometry: Literal["upsample", "downsample"] = "upsample"
+
+    trained = DECODER
+
+    def load(self) -> PyTree:
+        """Read the 8x VAE."""
+        folder = read_model(self.source)
+        require_config(self.source, folder.vae_config, self.source_vae)
+        return super().load() | {"source": folder.vae}
+
+    def initial(self, rng: PRNGKeyArray, frozen: PyTree) -> PyTree:
+        """Take over the 8x VAE's layers where they fit."""
+        return inherit(super().initial(rng, frozen), align_vae(frozen["source"], self.source_vae, self.vae))
+
+    def reconstruct(self, vae: PyTree, frozen: PyTree, image: Array, rng: PRNGKeyArray | None) -> Reconstruction:
+        """Encode with E8 at twice the size, decode with D4."""
+        seen, target = (enlarge(image, 2), image) if self.geometry == "upsample" else (image, shrink(image, 2))
+        posterior = AutoencoderKL(self.source_vae).apply({"params": frozen["source"]}, seen, method="encode")
+        latent = jax.lax.stop_gradient(posterior.mean if rng is None else posterior.sample(rng))
+        return Reconstruction(AutoencoderKL(self.vae).apply({"params": vae}, latent, method="decode"), target, None)
+
+    def export(self, state: State, frozen: PyTree) -> ModelFolder:
+        """Give D4 with an encoder that is still at its start, and the 8x VAE beside it."""
+        start = self.initial(jax.random.key(0), frozen)
+        return ModelFolder(
+            card=ModelCard(source=f"tvt_jax, stage decoder, from {self.source}"),
+            vae_config=self.vae,
+            vae={**start, **state.ema},
+            vae_source_config=self.source_vae,
+            vae_source=frozen["source"],
+        )

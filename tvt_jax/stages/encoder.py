@@ -1,0 +1,60 @@
+"""Stage 2: train a 4x encoder against the frozen 4x decoder."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from tvt_jax.model_folder import ModelCard, ModelFolder, read_model
+from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
+from tvt_jax.stages.autoencoder import ENCODER, AutoencoderStage, Reconstruction
+from tvt_jax.stages.images import enlarge, to_float
+from tvt_jax.stages.inherit import require_config
+from tvt_jax.train.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderStage(AutoencoderStage):
+    """E4 learns that D4(E4(x)) = x, which keeps it in the latent space that D4 reads (TVT, second stage).
+
+    Attributes:
+        source: model folder of the decoder stage.
+        source_vae: shape of the 8x VAE in it.
+    """
+
+    source: str
+    source_vae: AutoencoderKLConfig
+
+    trained = ENCODER
+
+    def load(self) -> PyTree:
+        """Read D4 and, to measure the distance to, E8."""
+        folder = read_model(self.source)
+        require_config(self.source, folder.vae_config, self.vae)
+        require_config(self.source, folder.vae_source_config, self.source_vae)
+        return super().load() | {"vae": folder.vae, "source": folder.vae_source}
+
+    def initial(self, rng: PRNGKeyArray, frozen: PyTree) -> PyTree:
+        """Start from the encoder in the folder, which took over E8's layers where they fit."""
+        return frozen["vae"]
+
+    def reconstruct(self, vae: PyTree, frozen: PyTree, image: Array, rng: PRNGKeyArray | None) -> Reconstruction:
+        """Encode with E4, decode with D4."""
+        return super().reconstruct({**frozen["vae"], **vae}, frozen, image, rng)
+
+    def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Score reconstructions, and the distance of E4's latents from E8's of the image enlarged 2x."""
+        metrics, images = super().evaluate(state, frozen, batch)
+        image = to_float(batch["hr"])
+        own = AutoencoderKL(self.vae).apply({"params": self.whole_vae(state, frozen)}, image, method="encode").mean
+        other = (
+            AutoencoderKL(self.source_vae).apply({"params": frozen["source"]}, enlarge(image, 2), method="encode").mean
+        )
+        distance = jnp.linalg.norm((own - other).reshape(len(image), -1), axis=1)
+        metrics["latent_distance"] = distance / jnp.linalg.norm(other.reshape(len(image), -1), axis=1)
+        return metrics, images
+
+    def export(self, state: State, frozen: PyTree) -> ModelFolder:
+        """Give the whole VAE-D4."""
+        card = ModelCard(source=f"tvt_jax, stage encoder, from {self.source}")
+        return ModelFolder(card=card, vae_config=self.vae, vae=self.whole_vae(state, frozen))

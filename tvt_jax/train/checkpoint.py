@@ -1,0 +1,172 @@
+"""Checkpoints: state, data position and timer together, written in the background, whole or not at all."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from orbax.checkpoint import v1 as ocp
+
+from tvt_jax.train.state import State
+
+
+class Checkpoints:
+    """The newest `keep` checkpoints under `folder`, one sub-folder a step; one process at a time writes there."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        """Makes the folder; leftovers of a save that was cut off are removed."""
+        self._folder = folder.absolute()
+        self._keep = keep
+        self._writer = self._open()
+
+    def __enter__(self) -> "Checkpoints":
+        """For `with`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Waits for the last save."""
+        self._writer.close()
+
+    def restore(self, abstract: State) -> tuple[State, dict[str, Any]] | None:
+        """As the function `restore`; what cannot be read is set aside as `STEP.corrupt`."""
+        restored = restore(self._folder, abstract)
+        corrupt = [step for step in _steps(self._folder) if restored and step > int(restored[0].step)]
+        for step in corrupt if jax.process_index() == 0 else ():
+            aside = self._folder / f"{step}.corrupt"
+            shutil.rmtree(aside, ignore_errors=True)
+            (self._folder / str(step)).rename(aside)
+        if corrupt:
+            self.wait()
+        return restored
+
+    def save(self, state: State, host: dict[str, Any]) -> None:
+        """Starts writing; returns once the state is copied, so that the next step may overwrite it.
+
+        Args:
+            state: of any sharding.
+            host: JSON kept with the state (data position, timer).
+
+        Raises:
+            FloatingPointError: the state holds a NaN or an infinity; nothing is written.
+            OSError: this or the previous save failed; earlier checkpoints are untouched.
+        """
+        checksum, finite = jax.device_get(_inspect(state))
+        step = int(state.step)
+        if not finite:
+            raise FloatingPointError(f"the parameters are not finite at step {step}")
+        metadata = {"host": host, "shapes": _shapes(state), "checksum": int(checksum)}
+        with _storage_errors(f"could not write the checkpoint of step {step}"):
+            self._writer.save_checkpointables_async(
+                step, {"state": state}, force=True, overwrite=True, custom_metadata=metadata
+            )
+
+    def wait(self) -> None:
+        """Returns when the last save is on disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        with _storage_errors("could not write the last checkpoint"):
+            self._writer.close()
+        self._writer = self._open()
+
+    def _open(self) -> ocp.training.Checkpointer:
+        policy = ocp.training.preservation_policies.LatestN(self._keep)
+        return ocp.training.Checkpointer(self._folder, preservation_policy=policy, cleanup_tmp_directories=True)
+
+
+def newest(folder: Path) -> Path | None:
+    """The folder of the newest checkpoint, or None."""
+    steps = _steps(folder)
+    return folder / str(steps[-1]) if steps else None
+
+
+def restore(folder: Path, abstract: State) -> tuple[State, dict[str, Any]] | None:
+    """The newest checkpoint that can be read, and the JSON kept with it; None when there are no checkpoints.
+
+    One that cannot be read is reported, and the one before it is taken. Nothing on disk changes.
+
+    Args:
+        folder: of the checkpoints.
+        abstract: shapes, dtypes and shardings to restore to, whatever those at the save were.
+
+    Raises:
+        ValueError: the checkpoint is of another model.
+        OSError: there are checkpoints, and none can be read.
+    """
+    steps = _steps(folder)
+    for step in reversed(steps):
+        try:
+            return _load(folder.absolute() / str(step), abstract)
+        except _OtherModelError as error:
+            raise ValueError(str(error)) from error
+        except Exception as error:  # a damaged file surfaces as many types
+            print(f"warning: the checkpoint of step {step} cannot be read: {_reason(error)}", file=sys.stderr)
+    if steps:
+        raise OSError(f"no checkpoint in {folder} can be read; to start again, use another workdir")
+    return None
+
+
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def _load(path: Path, abstract: State) -> tuple[State, dict[str, Any]]:
+    metadata = ocp.checkpointables_metadata(path).custom_metadata
+    _check_same_model(metadata["shapes"], _shapes(abstract), path)
+    state = ocp.load_checkpointables(path, {"state": abstract})["state"]
+    if int(jax.device_get(_inspect(state)[0])) != metadata["checksum"]:
+        raise OSError("its checksum differs")
+    return state, metadata["host"]
+
+
+@contextmanager
+def _storage_errors(what: str) -> Iterator[None]:
+    """Whatever the storage library raises becomes an OSError with its cause in one sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(f"{what}: {_reason(error)}; earlier checkpoints are untouched") from error
+
+
+class _OtherModelError(Exception):
+    """The checkpoint is whole, but not of the model asked for."""
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in one short line; the storage library wraps it several times."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+
+
+def _shapes(state: State) -> dict[str, str]:
+    """Name -> type and shape of every array, as kept beside the checkpoint."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def _check_same_model(saved: dict[str, str], wanted: dict[str, str], path: Path) -> None:
+    differing = [name for name in sorted(saved | wanted) if saved.get(name) != wanted.get(name)]
+    if differing:
+        name = differing[0]
+        raise _OtherModelError(
+            f"{path} is of another model: {len(differing)} arrays differ, among them {name} "
+            f"({saved.get(name, 'absent')} there, {wanted.get(name, 'absent')} in the config); use another workdir"
+        )
+
+
+@jax.jit
+def _inspect(state: State) -> tuple[jax.Array, jax.Array]:
+    """A checksum that any flipped bit changes and no sharding does, and whether all numbers are finite."""
+    checksum, finite = jnp.uint32(0), jnp.bool_(True)
+    for leaf in jax.tree.leaves(state):
+        bits = leaf.view(f"uint{leaf.dtype.itemsize * 8}")
+        checksum = checksum * 31 + jnp.sum(bits.astype(jnp.uint32))
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            finite &= jnp.isfinite(leaf).all()
+    return checksum, finite

@@ -1,0 +1,168 @@
+"""The one train loop, in reading order: resume -> (evaluate) -> save -> next batch -> step -> log one interval late."""
+
+import json
+import signal
+import sys
+import time
+from collections import deque
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from tvt_jax.config import TrainConfig, differences, to_json
+from tvt_jax.data.pipeline import make_iterator
+from tvt_jax.model_folder import write_model
+from tvt_jax.train.checkpoint import Checkpoints, newest, restore
+from tvt_jax.train.metrics import Log, Timer
+from tvt_jax.train.preemption import StopSignals
+from tvt_jax.train.program import Program
+from tvt_jax.train.sharding import make_mesh
+from tvt_jax.train.state import State
+
+# Steps given to the device beyond the one it works on: it never waits, and a stop is noticed soon.
+_AHEAD = 2
+
+
+def train(config: TrainConfig, workdir: Path) -> int:
+    """Trains until `config.steps`, from the newest checkpoint in the workdir where there is one.
+
+    At the end `workdir/model` is the trained model folder. Running a finished run again only writes its model, if that
+    is missing.
+
+    Returns:
+        0 when finished, or the number of the signal that stopped the run, whose state is then saved.
+
+    Raises:
+        FloatingPointError: a metric or a parameter is NaN or infinite; the last good checkpoint stays.
+        OSError: the workdir cannot be written, or none of its checkpoints can be read.
+        ValueError: the config does not fit the devices, the data or the checkpoint.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    program = _program(config)
+    with Checkpoints(workdir / "checkpoints", config.keep) as checkpoints:
+        state, host = _resume(config, workdir, program, checkpoints)
+        if int(state.step) < config.steps:
+            try:
+                state, stopped_by = _loop(config, workdir, program, checkpoints, state, host)
+            except FloatingPointError as error:
+                checkpoints.wait()
+                good = newest(workdir / "checkpoints")
+                where = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
+                raise FloatingPointError(f"{error}; {where}") from error
+            if stopped_by:
+                print(f"stopped by {signal.Signals(stopped_by).name} at step {int(state.step)}, saved; "
+                      "the same command goes on from here", flush=True)  # fmt: skip
+                return stopped_by
+    _write_model(config, workdir, program, state, replace=False)
+    return 0
+
+
+def export(config: TrainConfig, workdir: Path) -> None:
+    """Writes `workdir/model` from the newest checkpoint, also while the run goes on.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+    """
+    program = _program(config)
+    restored = restore(workdir / "checkpoints", program.state)
+    if restored is None:
+        raise FileNotFoundError(f"no checkpoint in {workdir / 'checkpoints'}")
+    _write_model(config, workdir, program, restored[0], replace=True)
+
+
+def _loop(
+    config: TrainConfig, workdir: Path, program: Program, checkpoints: Checkpoints, state: State, host: dict[str, Any]
+) -> tuple[State, int]:
+    """Steps from the state's step to the last, or to a stop; what it returns is saved."""
+    held_out = _held_out(config)
+    start = step = int(state.step)
+    compiled = None
+    ahead: deque[Any] = deque()
+    timer = Timer(host.get("seconds", 0.0))
+    with (
+        closing(make_iterator(config.data, config.seed, jax.process_index(), jax.process_count())) as data,
+        Log(workdir, timer, start, config) as log,
+        StopSignals() as stop,
+    ):
+        if host:
+            data.set_state(host["data"])
+        while True:
+            stopping, done = stop.requested(step), step == config.steps
+            evaluating = log.evaluated < step and not stopping and (step % config.evaluate_every == 0 or done)
+            saving = step > start and (step % config.save_every == 0 or stopping or done)
+            if evaluating or saving:
+                log.flush(step)
+            with timer.paused():
+                if evaluating and held_out:
+                    log.evaluation(step, *program.evaluate(state, held_out))
+                if saving:
+                    checkpoints.save(state, {"data": data.get_state(), "seconds": timer.seconds})
+            if stopping or done:
+                checkpoints.wait()
+                return state, stop.received or 0
+            batch = program.put(next(data))
+            if compiled is None:
+                with timer.paused():
+                    compiled = _compile(program, batch)
+            state, metrics = compiled(state, program.frozen, batch)
+            step += 1
+            ahead.append(metrics)
+            if len(ahead) > _AHEAD:
+                jax.block_until_ready(ahead.popleft())
+            log.step(step, metrics)
+
+
+def _program(config: TrainConfig) -> Program:
+    mesh = make_mesh(config.data_shards, config.fsdp_shards)
+    return Program(config, mesh, config.stage.load())
+
+
+def _resume(
+    config: TrainConfig, workdir: Path, program: Program, checkpoints: Checkpoints
+) -> tuple[State, dict[str, Any]]:
+    """The newest checkpoint's state and JSON, or the initial state and {}; says which, and what the config changed."""
+    path = workdir / "config.json"
+    now = json.loads(json.dumps(to_json(config)))
+    changed = differences(json.loads(path.read_text()), now) if path.exists() else []
+    restored = checkpoints.restore(program.state)
+    state, host = restored or (program.init(), {})
+    if changed and restored:
+        print("warning: the config is not the one this run began with:\n  " + "\n  ".join(changed), file=sys.stderr)
+    if jax.process_index() == 0:
+        path.write_text(json.dumps(now, indent=2) + "\n")
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    begin = f"going on from step {int(state.step)}" if restored else "starting at step 0"
+    print(f"{begin} of {config.steps}: {parameters:,} trainable parameters, {program.mesh.size} "
+          f"{jax.devices()[0].platform} device(s)", flush=True)  # fmt: skip
+    return state, host
+
+
+def _held_out(config: TrainConfig) -> list[dict[str, Any]]:
+    """This process's part of the evaluation batches: always the same ones, whatever the run's seed."""
+    if config.evaluation is None:
+        return []
+    with closing(make_iterator(config.evaluation, 0, jax.process_index(), jax.process_count())) as batches:
+        return list(islice(batches, config.evaluation_batches))
+
+
+def _compile(program: Program, batch: dict[str, jax.Array]) -> Any:
+    begin = time.monotonic()
+    compiled = program.compile_step(batch)
+    print(f"compiled the step in {time.monotonic() - begin:.1f} s", flush=True)
+    return compiled
+
+
+def _write_model(config: TrainConfig, workdir: Path, program: Program, state: State, replace: bool) -> None:
+    """Writes `workdir/model`; without `replace`, only where it is missing or older than the checkpoint."""
+    path, checkpoint = workdir / "model", newest(workdir / "checkpoints")
+    fresh = path.exists() and checkpoint is not None and path.stat().st_mtime > checkpoint.stat().st_mtime
+    if fresh and not replace:
+        print(f"done: trained to step {int(state.step)}, the model is in {path}")
+        return
+    folder = config.stage.export(jax.device_get(state), jax.device_get(program.frozen))
+    if jax.process_index() == 0:
+        write_model(path, folder)
+        print(f"wrote the model of step {int(state.step)} to {path}", flush=True)

@@ -1,0 +1,186 @@
+"""What a run writes for people: a progress line, JSON lines, TensorBoard, and pictures."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image
+from tensorboardX import SummaryWriter
+
+from tvt_jax.config import TrainConfig
+
+
+class Timer:
+    """Seconds spent training, over all runs in the workdir; evaluating, saving and compiling do not count."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        """Starts at `seconds`, those of the runs before."""
+        self._before = seconds
+        self._since: float | None = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds trained until now."""
+        return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time within does not count."""
+        self._before, self._since = self.seconds, None
+        try:
+            yield
+        finally:
+            self._since = time.monotonic()
+
+
+class Log:
+    """Writes the metrics of each interval one interval late, so that the device never waits for the log.
+
+    Attributes:
+        evaluated: the last step whose evaluation is in the log, or -1.
+    """
+
+    def __init__(self, workdir: Path, timer: Timer, start: int, config: TrainConfig) -> None:
+        """Goes on after step `start`; later entries of a run that was cut off are dropped.
+
+        Args:
+            workdir: gets metrics.jsonl, tensorboard/ and images/; only the first process writes.
+            timer: seconds trained.
+            start: step of the resumed state.
+            config: of the run.
+        """
+        self._workdir, self._timer = workdir, timer
+        self._steps, self._every, self._batch = config.steps, config.log_every, config.data.batch
+        self._interval: list[dict[str, Any]] = []
+        self._late: _Interval | None = None
+        self._begin = timer.seconds
+        self._writes = jax.process_index() == 0
+        kept = _keep_until(workdir / "metrics.jsonl", start)
+        self.evaluated = max((entry["step"] for entry in kept if entry["kind"] == "evaluate"), default=-1)
+        if self._writes:
+            (workdir / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+            self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+
+    def step(self, step: int, metrics: dict[str, Any]) -> None:
+        """Takes the metrics of a step, still being computed.
+
+        Raises:
+            FloatingPointError: a metric of an earlier interval is not finite.
+        """
+        self._interval.append(metrics)
+        if step % self._every == 0 or step == self._steps:
+            now = self._timer.seconds
+            late, self._late = self._late, _Interval(step, self._begin, now, self._interval)
+            self._begin, self._interval = now, []
+            self._train(late)
+
+    def flush(self, step: int) -> None:
+        """Writes what is complete and checks what is not, before the state of `step` is trusted to a checkpoint.
+
+        Raises:
+            FloatingPointError: a metric is not finite.
+        """
+        late, self._late = self._late, None
+        self._train(late)
+        _check_finite(step - len(self._interval) + 1, jax.device_get(self._interval))
+
+    def evaluation(self, step: int, metrics: dict[str, float], images: dict[str, np.ndarray]) -> None:
+        """Writes the metrics of an evaluation, and its pictures (float [b h w 3] in [-1, 1]) as grids."""
+        self._write("evaluate", step, metrics, self._timer.seconds)
+        self._print(f"step {step}  evaluation  " + _pairs(metrics))
+        self.evaluated = step
+        for name, batch in images.items() if self._writes else ():
+            grid = _grid(batch)
+            path = self._workdir / "images" / f"step_{step:06d}_{name}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(grid).save(path)
+            self._tensorboard.add_image(name, grid, step, dataformats="HWC")
+
+    def __enter__(self) -> "Log":
+        """For `with`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the TensorBoard file."""
+        if self._writes:
+            self._tensorboard.close()
+
+    def _train(self, interval: "_Interval | None") -> None:
+        if interval is None:
+            return
+        step, steps = interval.step, jax.device_get(interval.metrics)
+        _check_finite(step - len(steps) + 1, steps)
+        metrics = {name: float(np.mean([m[name] for m in steps])) for name in steps[0]}
+        rate = len(steps) / max(interval.end - interval.begin, 1e-9)
+        rates = {"steps_per_s": rate, "images_per_s": rate * self._batch}
+        self._write("train", step, metrics | rates, interval.end)
+        self._print(
+            f"step {step}/{self._steps}  {_pairs(metrics)}  {rate:.3g} steps/s  {rate * self._batch:.3g} images/s  "
+            f"eta {_clock((self._steps - step) / rate)}"
+        )
+
+    def _write(self, kind: str, step: int, metrics: dict[str, float], seconds: float) -> None:
+        if not self._writes:
+            return
+        entry = {"kind": kind, "step": step, "seconds": round(seconds, 3)} | metrics
+        with open(self._workdir / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(entry) + "\n")
+        for name, value in metrics.items():
+            self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+        self._tensorboard.flush()
+
+    def _print(self, line: str) -> None:
+        if self._writes:
+            print(line, flush=True)
+
+
+class _Interval(NamedTuple):
+    """The steps between two progress lines: the last one, the timer before and after, and each one's metrics."""
+
+    step: int
+    begin: float
+    end: float
+    metrics: list[dict[str, Any]]
+
+
+def _check_finite(first: int, steps: list[dict[str, Any]]) -> None:
+    for step, metrics in enumerate(steps, first):
+        bad = [f"{name} is {float(value)}" for name, value in metrics.items() if not np.isfinite(value).all()]
+        if bad:
+            raise FloatingPointError(f"{', '.join(bad)} at step {step}")
+
+
+def _keep_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """The entries up to `step`; a last line that was cut off is dropped."""
+    entries = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return [entry for entry in entries if entry["step"] <= step]
+
+
+def _grid(images: np.ndarray) -> np.ndarray:
+    """One picture, as square as can be, of float [b h w 3] in [-1, 1]; uint8, black where none is left."""
+    count, height, width, _ = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    pixels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+    pixels = np.concatenate([pixels, np.zeros((rows * columns - count, height, width, 3), np.uint8)])
+    return pixels.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+
+
+def _pairs(metrics: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -1,0 +1,78 @@
+"""A stage's functions, compiled for a mesh: where every argument lives is fixed here."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from tvt_jax.config import TrainConfig
+from tvt_jax.train.sharding import batch_sharding, replicated, tree_shardings
+from tvt_jax.train.state import State
+
+# Folded into the seed for the initial parameters: a step that no training reaches.
+_INIT = 2**32 - 1
+
+
+class Program:
+    """`init`, `step` and `evaluate` of a stage on a mesh.
+
+    Attributes:
+        mesh: the devices.
+        frozen: the constant parameters (arrays, or shapes with shardings when only compiling).
+        state: shapes and shardings of the state.
+    """
+
+    def __init__(self, config: TrainConfig, mesh: Mesh, frozen: Any) -> None:
+        """Nothing is compiled yet; `frozen` is what `stage.load()` returned, or its shapes."""
+        self._stage, self.mesh = config.stage, mesh
+        self._key = partial(jax.random.key, config.seed)
+        self._shard = partial(tree_shardings, mesh, min_mib=config.fsdp_min_mib)
+        self._batch = batch_sharding(mesh, config.data.batch)
+        self.frozen = jax.tree.map(_place, frozen, self._shard(frozen))
+        shapes = jax.eval_shape(self._init, self.frozen)
+        self.state = jax.tree.map(_place, shapes, self._shard(shapes))
+        self._evaluate = jax.jit(self._stage.evaluate, out_shardings=replicated(mesh))
+
+    def init(self) -> State:
+        """The state of step 0, made in place: no device holds more than its part."""
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
+        return jax.jit(self._init, out_shardings=shardings)(self.frozen)
+
+    def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        """This process's part of a batch, to the devices."""
+        put = partial(jax.make_array_from_process_local_data, self._batch)
+        return jax.tree.map(put, batch)
+
+    def compile_step(self, batch: dict[str, Any]) -> Any:
+        """Compiles `step(state, frozen, batch) -> state, metrics` for batches like this one; the state is donated."""
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, (self.state, self.frozen, batch))
+        outputs = (shardings[0], replicated(self.mesh))
+        step = jax.jit(self._step, in_shardings=shardings, out_shardings=outputs, donate_argnums=0)
+        return step.lower(self.state, self.frozen, batch).compile()
+
+    def evaluate(self, state: State, batches: list[dict[str, np.ndarray]]) -> tuple[dict[str, float], dict[str, Any]]:
+        """The metrics' means over all images of the batches, and the pictures of the first batch."""
+        sums: dict[str, list[np.ndarray]] = {}
+        pictures: dict[str, Any] = {}
+        for batch in batches:
+            metrics, images = jax.device_get(self._evaluate(state, self.frozen, self.put(batch)))
+            pictures = pictures or images
+            for name, value in metrics.items():
+                sums.setdefault(name, []).append(np.mean(value))
+        return {name: float(np.mean(values)) for name, values in sums.items()}, pictures
+
+    def _init(self, frozen: Any) -> State:
+        return self._stage.init(jax.random.fold_in(self._key(), _INIT), frozen)
+
+    def _step(self, state: State, frozen: Any, batch: dict[str, Any]) -> tuple[State, dict[str, Any]]:
+        new, metrics = self._stage.step(state, frozen, batch, jax.random.fold_in(self._key(), state.step))
+        return dataclasses.replace(new, step=state.step + 1), metrics
+
+
+def _place(leaf: Any, sharding: Any) -> Any:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    return jax.device_put(leaf, sharding)

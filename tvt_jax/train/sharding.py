@@ -1,0 +1,57 @@
+"""Where arrays live: the mesh, the batch split, and the one rule for parameters."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp")
+
+
+def make_mesh(data: int, fsdp: int, devices: list[Any] | None = None) -> Mesh:
+    """A mesh of `data` x `fsdp` devices; `data` 0 takes all that are left.
+
+    Raises:
+        ValueError: the devices do not fit the sizes.
+    """
+    devices = jax.devices() if devices is None else devices
+    rows = data or max(len(devices) // fsdp, 1)
+    if rows * fsdp > len(devices) or (not data and rows * fsdp != len(devices)):
+        raise ValueError(
+            f"a mesh of data_shards={data or 'auto'} x fsdp_shards={fsdp} does not fit {len(devices)} devices: "
+            f"choose sizes whose product is at most {len(devices)} (fsdp_shards must divide it when data_shards is 0)"
+        )
+    return jax.make_mesh((rows, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices[: rows * fsdp])
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh, batch: int) -> NamedSharding:
+    """The leading dimension split over all devices.
+
+    Raises:
+        ValueError: `batch` images do not divide evenly.
+    """
+    if batch % mesh.size:
+        raise ValueError(f"a batch of {batch} does not split over {mesh.size} devices: make it a multiple")
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def fsdp_sharding(mesh: Mesh, array: Any, min_mib: float) -> NamedSharding:
+    """The rule: an array of at least `min_mib` MiB is split over `fsdp` along its largest divisible dimension."""
+    shards = mesh.shape["fsdp"]
+    size = np.prod(array.shape) * np.dtype(array.dtype).itemsize
+    divisible = [i for i, n in enumerate(array.shape) if n % shards == 0]
+    if shards == 1 or size < min_mib * 2**20 or not divisible:
+        return replicated(mesh)
+    largest = max(divisible, key=lambda i: array.shape[i])
+    return NamedSharding(mesh, PartitionSpec(*[None] * largest, "fsdp"))
+
+
+def tree_shardings(mesh: Mesh, tree: Any, min_mib: float) -> Any:
+    """`fsdp_sharding` of every leaf (arrays or shapes); optimiser and moving average so follow the parameters."""
+    return jax.tree.map(lambda array: fsdp_sharding(mesh, array, min_mib), tree)
