@@ -182,12 +182,12 @@ def run(*command: str, cwd: Path) -> None:
 
 def download(package: Package, folder: Path) -> tuple[Path, str]:
     """Fetch and unpack a package below `folder`; returns where it lies and its version."""
-    root = folder / "unpacked"
+    root = folder.resolve() / "unpacked"
     root.mkdir()
     if package.registry == "apt":
         run("apt-get", "download", package.name, cwd=folder)
         (archive,) = folder.glob("*.deb")
-        run("dpkg-deb", "-x", str(archive), str(root), cwd=folder)
+        run("dpkg-deb", "-x", archive.name, str(root), cwd=folder)
         return root, archive.name.split("_")[1].replace("%3a", ":")
     version = re.split("@|==", package.name)[1]
     if package.registry == "npm":

