@@ -1,10 +1,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
 
 from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, update
+from tvt_jax.train.checkpoint import Checkpoints, restore
+from tvt_jax.train.state import State
 
 
 @pytest.fixture
@@ -38,6 +41,48 @@ def test_steps_are_torchs_adamw(params, clip, weight_decay, betas):
     for name, leaf in theirs.items():
         # Float32 against float64 over 12 steps of 1e-2; torch also divides by norm + 1e-6 when it clips.
         np.testing.assert_allclose(ours[name], leaf.detach(), rtol=0, atol=2e-6)
+
+
+def orthogonal(matrix):
+    """Keller Jordan's five Newton-Schulz iterations: about the nearest matrix of singular values 1."""
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = wide / np.linalg.norm(wide)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    return x if wide is matrix else x.T
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 3, 4, 6), (1, 1, 2, 8)])
+def test_kernels_take_orthogonal_steps_on_demand(shape):
+    """The first step, before momentum; a convolution's kernel is a matrix with a column for each output."""
+    generator = np.random.default_rng(0)
+    gradient, ones = generator.normal(size=shape), np.ones(shape[-1])
+    params = {"kernel": jnp.zeros(shape), "bias": jnp.zeros(shape[-1])}
+    config = OptimizerConfig(learning_rate=1e-3, kernel_learning_rate=0.02)
+    grads = jax.tree.map(jnp.float32, {"kernel": gradient, "bias": ones})
+    new, _ = update(config, grads, config.make().init(params), params)
+    matrix = gradient.reshape(-1, shape[-1])
+    rate = 0.02 * np.sqrt(max(1, matrix.shape[1] / matrix.shape[0]))
+    np.testing.assert_allclose(new["kernel"], -rate * orthogonal(matrix).reshape(shape), atol=1e-7)
+    rest = optax.nadamw(1e-3, weight_decay=0)
+    expected, _ = rest.update(grads["bias"], rest.init(params["bias"]), params["bias"])
+    np.testing.assert_allclose(new["bias"], expected, rtol=1e-6)
+
+
+def test_both_kinds_of_step_are_resumed(params, tmp_path):
+    config = OptimizerConfig(learning_rate=1e-3, kernel_learning_rate=0.02, warmup=3)
+    params = jax.tree.map(jnp.asarray, params)
+    opt_state = config.make().init(params)
+    for i in range(3):
+        params, opt_state = update(config, jax.tree.map(jnp.float32, gradients(i)), opt_state, params)
+    state = State(step=jnp.int32(3), params={"vae": params}, opt_state={"vae": opt_state}, ema=None)
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(state, {})
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    restored, _ = restore(tmp_path, shapes)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
 
 
 def test_schedules():

@@ -1,3 +1,5 @@
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,16 @@ def make_state(step, width=1000):
 
 def abstract(state):
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
+
+
+# What Orbax had begun to read of a damaged checkpoint it drops, and Python says so whenever it collects it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def dropped_reads_are_collected_here():
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Adam with torch's defaults, its schedule, the moving average, and gradients accumulated over parts of a batch."""
+"""AdamW or Muon, their schedule, the moving average, and gradients accumulated over parts of a batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,14 +7,17 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
+from optax.contrib import MuonDimensionNumbers, muon
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW and its learning rate.
+    """AdamW with torch's defaults, and on demand Muon for the kernels.
 
     Attributes:
         learning_rate: after the warm-up.
+        kernel_learning_rate: of Muon (kellerjordan.github.io/posts/muon) for everything with two axes or more; its
+            updates have the spectral norm 1, and the rest takes NAdamW's. None leaves all to AdamW.
         betas: decay of the two moments.
         weight_decay: decoupled; torch's AdamW has 1e-2, Adam has none.
         warmup: steps of linear increase from 0.
@@ -23,26 +26,47 @@ class OptimizerConfig:
     """
 
     learning_rate: float
+    kernel_learning_rate: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     warmup: int = 0
     decay_until: int | None = None
     clip: float | None = None
 
-    def schedule(self) -> optax.Schedule:
-        """Learning rate as a function of the step."""
-        after = self.warmup
-        rate: optax.Schedule = optax.constant_schedule(self.learning_rate)
+    def schedule(self, peak: float | None = None) -> optax.Schedule:
+        """Learning rate as a function of the step; `peak` in place of `learning_rate`."""
+        peak, after = peak or self.learning_rate, self.warmup
+        rate: optax.Schedule = optax.constant_schedule(peak)
         if self.decay_until:
-            rate = optax.cosine_decay_schedule(self.learning_rate, self.decay_until - after)
+            rate = optax.cosine_decay_schedule(peak, self.decay_until - after)
         if not after:
             return rate
-        return optax.join_schedules([optax.linear_schedule(0.0, self.learning_rate, after), rate], [after])
+        return optax.join_schedules([optax.linear_schedule(0.0, peak, after), rate], [after])
 
     def make(self) -> optax.GradientTransformation:
         """Build the transformation."""
-        adam = optax.adamw(self.schedule(), *self.betas, weight_decay=self.weight_decay)
-        return optax.chain(optax.clip_by_global_norm(self.clip), adam) if self.clip else adam
+        if self.kernel_learning_rate:
+            optimizer = muon(
+                self.schedule(self.kernel_learning_rate),
+                weight_decay=self.weight_decay,
+                adam_b1=self.betas[0],
+                adam_b2=self.betas[1],
+                adam_weight_decay=self.weight_decay,
+                adam_learning_rate=self.schedule(),
+                muon_weight_dimension_numbers=_kernels,
+            )
+        else:
+            optimizer = optax.adamw(self.schedule(), *self.betas, weight_decay=self.weight_decay)
+        return optax.chain(optax.clip_by_global_norm(self.clip), optimizer) if self.clip else optimizer
+
+
+def _kernels(params: PyTree) -> PyTree:
+    """Which axes Muon takes for a matrix's: all but the last are summed over."""
+
+    def axes(x: Array) -> MuonDimensionNumbers | None:
+        return MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1) if x.ndim > 1 else None
+
+    return jax.tree.map(axes, params)
 
 
 def update(config: OptimizerConfig, gradients: PyTree, opt_state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
