@@ -131,7 +131,7 @@ def test_a_failed_write_leaves_the_old_model(folder: Path, model: ModelFolder, m
     def full_disk(*args: object, **kwargs: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(model_folder, "save_file", full_disk)
+    monkeypatch.setattr(model_folder, "write_tensors", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_model(folder, dataclasses.replace(model, card=ModelCard()))
     assert read_model(folder).card == CARD

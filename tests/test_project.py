@@ -20,11 +20,12 @@ MAY_IMPORT = {
     "tvt_jax.models": (),
     "tvt_jax.losses": ("models",),
     "tvt_jax.model_folder": ("models",),
-    "tvt_jax.inference": ("models", "model_folder", "diffusion", "compilation_cache"),
+    "tvt_jax.tokenizer": ("models",),
+    "tvt_jax.inference": ("models", "model_folder", "diffusion", "tokenizer", "compilation_cache"),
     "tvt_jax.data": (),
     "tvt_jax.stages": ("models", "losses", "model_folder", "diffusion", "train.state"),
     "tvt_jax.train.state": ("model_folder",),
-    "convert": ("models", "model_folder"),
+    "convert": ("models", "model_folder", "tokenizer"),
 }
 
 

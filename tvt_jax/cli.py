@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from PIL import Image
@@ -41,11 +41,10 @@ def upscale(
 
     check_scale(scale)
     pairs = pair_files(source, target)
-    upscaler = load(model, color_fix=color_fix, tile=tile, dtype=dtype, device_rows=device_rows, progress=True)
+    options: dict[str, Any] = {"color_fix": color_fix, "tile": tile, "dtype": dtype, "device_rows": device_rows}
+    upscaler = load(model, prompt=prompt, progress=True, **options)
     if upscaler.unet is None:
         raise ValueError(f"{model} has a VAE but no UNet: it can't upscale")
-    if prompt not in (None, upscaler.card.prompt):
-        raise ValueError(f"this model has no text encoder and knows only its own prompt, '{upscaler.card.prompt}'")
     failures = upscale_files(upscaler, pairs, scale)
     if failures:
         names = "".join(f"\n  {path}" for path in failures)

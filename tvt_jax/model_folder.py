@@ -1,10 +1,12 @@
 """The model folder, the one format on disk for weights in use: diffusers' layout plus `tvt.json`."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -13,15 +15,18 @@ import ml_dtypes
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Float, PyTree
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from tvt_jax.models.keys import tree_from_torch, tree_to_torch
+from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
+_TEXT_WEIGHTS = "model.safetensors"  # as transformers calls them
 _PROMPTS = "prompt_embedding.safetensors"
 _CARD = "tvt.json"
+_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,14 @@ class ModelCard:
     negative_prompt: str = ""
     licence: str = ""
     source: str = ""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to be written: its shape, and its tensors by diffusers' names."""
+
+    config: AutoencoderKLConfig | UNet2DConditionConfig | CLIPTextConfig
+    tensors: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +102,8 @@ def read_model(path: str | os.PathLike[str]) -> ModelFolder:
     unet_config = unet = None
     if (folder / "unet").is_dir():
         unet_config = UNet2DConditionConfig.from_json(_read_json(folder / "unet" / "config.json"))
-        unet = tree_from_torch(_read_tensors(folder / "unet" / _WEIGHTS))
-    prompts = _read_tensors(folder / _PROMPTS) if (folder / _PROMPTS).is_file() else {}
+        unet = tree_from_torch(read_weights(folder / "unet" / _WEIGHTS))
+    prompts = read_weights(folder / _PROMPTS) if (folder / _PROMPTS).is_file() else {}
     return ModelFolder(
         card=_read_card(folder / _CARD),
         vae_config=vae_config,
@@ -110,6 +123,44 @@ def write_model(path: str | os.PathLike[str], folder: ModelFolder, dtype: str = 
     Raises:
         FileExistsError: there is something else in that place.
     """
+    networks = {"vae": Network(folder.vae_config, tree_to_torch(folder.vae))}
+    if folder.vae_source_config:
+        networks["vae_source"] = Network(folder.vae_source_config, tree_to_torch(folder.vae_source))
+    if folder.unet_config:
+        networks["unet"] = Network(folder.unet_config, tree_to_torch(folder.unet))
+    prompts = {"prompt": folder.prompt_embedding, "negative_prompt": folder.negative_prompt_embedding}
+    with replaced(path) as partial:
+        write_parts(partial, folder.card, networks, prompts, dtype)
+
+
+def write_parts(
+    folder: Path,
+    card: ModelCard,
+    networks: Mapping[str, Network],
+    prompts: Mapping[str, np.ndarray | None],
+    dtype: str,
+) -> None:
+    """Write the files of a model folder into an empty one; networks and prompts are called as in the folder."""
+    _write_json(folder / _CARD, asdict(card))
+    for name, network in networks.items():
+        tensors, config = network.tensors, network.config
+        if isinstance(config, AutoencoderKLConfig):
+            tensors = with_middle(config, tensors)
+        (folder / name).mkdir()
+        _write_json(folder / name / "config.json", config.to_json())
+        weights = _TEXT_WEIGHTS if isinstance(config, CLIPTextConfig) else _WEIGHTS
+        write_tensors(folder / name / weights, tensors, dtype)
+    if embeddings := {name: value for name, value in prompts.items() if value is not None}:
+        write_tensors(folder / _PROMPTS, embeddings, "float32")
+
+
+@contextmanager
+def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a folder to write into, which takes the place of an older model folder once all is written.
+
+    Raises:
+        FileExistsError: there is something else in that place.
+    """
     target = Path(path)
     if target.exists() and not (target / _CARD).is_file() and (target.is_file() or any(target.iterdir())):
         raise FileExistsError(f"{target} is in the way: it is not a model folder, and is not replaced by one")
@@ -117,7 +168,7 @@ def write_model(path: str | os.PathLike[str], folder: ModelFolder, dtype: str = 
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         partial.chmod(0o755)
-        _write_parts(partial, folder, np.dtype(getattr(ml_dtypes, dtype, dtype)))
+        yield partial
         if target.exists():
             target.rename(old := partial.with_name(f"{partial.name}.old"))
             partial.rename(target)
@@ -129,39 +180,32 @@ def write_model(path: str | os.PathLike[str], folder: ModelFolder, dtype: str = 
         raise
 
 
-def _write_parts(target: Path, folder: ModelFolder, dtype: np.dtype) -> None:
-    _write_json(target / _CARD, asdict(folder.card))
-    _write_network(target / "vae", folder.vae_config, _with_middle(folder.vae_config, folder.vae), dtype)
-    if folder.vae_source_config:
-        tensors = _with_middle(folder.vae_source_config, folder.vae_source)
-        _write_network(target / "vae_source", folder.vae_source_config, tensors, dtype)
-    if folder.unet_config:
-        _write_network(target / "unet", folder.unet_config, tree_to_torch(folder.unet), dtype)
-    prompts = {"prompt": folder.prompt_embedding, "negative_prompt": folder.negative_prompt_embedding}
-    if tensors := {name: np.asarray(value) for name, value in prompts.items() if value is not None}:
-        _write_tensors(target / _PROMPTS, tensors)
+def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:
+    """Write safetensors, one tensor after the other, so that no two of them need be in memory at once.
+
+    Args:
+        file: what to write.
+        tensors: arrays, or whatever has a shape and turns into an array.
+        dtype: float32, float16 or bfloat16.
+    """
+    number = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, tensor in tensors.items():
+        end = offset + math.prod(tensor.shape) * number.itemsize
+        header[name] = {"dtype": _DTYPES[dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the format asks for aligned data
+    with file.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            out.write(np.ascontiguousarray(tensor, number).reshape(-1).view(np.uint8).data)
 
 
-def _write_network(
-    target: Path,
-    config: AutoencoderKLConfig | UNet2DConditionConfig,
-    tensors: Mapping[str, np.ndarray],
-    dtype: np.dtype,
-) -> None:
-    target.mkdir()
-    _write_json(target / "config.json", config.to_json())
-    cast = {name: np.ascontiguousarray(tensor, dtype) for name, tensor in tensors.items()}
-    _write_tensors(target / _WEIGHTS, cast)
-
-
-def _write_tensors(file: Path, tensors: dict[str, np.ndarray]) -> None:
-    save_file(tensors, file, metadata={"format": "pt"})
-    file.chmod(0o644)  # safetensors lets no one but the owner read
-
-
-def _with_middle(config: AutoencoderKLConfig, params: PyTree) -> dict[str, np.ndarray]:
+def with_middle(config: AutoencoderKLConfig, tensors: Mapping[str, Any]) -> dict[str, Any]:
     """State dict of a VAE; one without middle blocks gets blocks that change nothing; diffusers expects them."""
-    tensors = tree_to_torch(params)
+    tensors = dict(tensors)
     if not config.mid_block:
         channels = config.block_out_channels[-1]
         for part in ("encoder", "decoder"):
@@ -181,7 +225,7 @@ def _identity_resnet(prefix: str, channels: int) -> dict[str, np.ndarray]:
 
 
 def _read_vae(folder: Path) -> tuple[AutoencoderKLConfig, PyTree]:
-    tensors = _read_tensors(folder / _WEIGHTS)
+    tensors = read_weights(folder / _WEIGHTS)
     middle = [name for name in tensors if ".mid_block." in name]
     has_middle = any(".attentions." in name or (".conv2." in name and tensors[name].any()) for name in middle)
     if not has_middle:
@@ -190,7 +234,8 @@ def _read_vae(folder: Path) -> tuple[AutoencoderKLConfig, PyTree]:
     return config, tree_from_torch(tensors)
 
 
-def _read_tensors(file: Path) -> dict[str, np.ndarray]:
+def read_weights(file: Path) -> dict[str, np.ndarray]:
+    """Read a safetensors file of a model folder, as float32."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing from the model folder")
     return {name: tensor.astype(np.float32, copy=False) for name, tensor in load_file(file).items()}

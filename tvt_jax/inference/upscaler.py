@@ -22,6 +22,7 @@ from tvt_jax.inference.colour import COLOR_FIXES
 from tvt_jax.inference.images import resize, spread_color, to_grey
 from tvt_jax.inference.memory import check_memory, restore_bytes
 from tvt_jax.inference.networks import VAE, Images, Text, UNet
+from tvt_jax.inference.prompt import with_prompt
 from tvt_jax.inference.tiling import blend_tiles
 from tvt_jax.model_folder import ModelFolder, read_model
 from tvt_jax.models.vae import Posterior
@@ -41,6 +42,7 @@ Pixels = UInt8[np.ndarray, "h w c"]
 def load(
     model: str | os.PathLike[str] | None = None,
     *,
+    prompt: str | None = None,
     color_fix: ColorFix | None = None,
     tile: int | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
@@ -49,11 +51,16 @@ def load(
 ) -> "Upscaler":
     """Read the model folder `model` (None: the one that comes with the package); the rest is as in `Upscaler`.
 
+    With a text encoder in the folder, `prompt` takes the place of the model's own.
+
     Compiled programs are kept on disk from run to run, in `$XDG_CACHE_HOME/tvt_jax` or `~/.cache/tvt_jax`, unless jax
     was told of another place.
     """
     compilation_cache.enable()
-    folder = read_model(PRETRAINED if model is None else model)
+    path = Path(PRETRAINED if model is None else model)
+    folder = read_model(path)
+    if prompt is not None:
+        folder = with_prompt(folder, path, prompt)
     return Upscaler(folder, color_fix=color_fix, tile=tile, dtype=dtype, device_rows=device_rows, progress=progress)
 
 

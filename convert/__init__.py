@@ -1,0 +1,1 @@
+"""Weights of other programs, made into model folders and checked against them."""

@@ -1,0 +1,56 @@
+"""PyTorch checkpoints into model folders, and a look into any of their files."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+from tyro.conf import Positional
+
+from convert.tensors import read_tensors
+from convert.to_model import PROMPT, import_sd, import_tvt
+
+
+def import_model(
+    *, sd: Path, out: Path, tvt: Path | None = None, tokenizer: Path | None = None, prompt: str = PROMPT
+) -> None:
+    """Make a model folder of Stable Diffusion 2.1, or of the TVT release on it.
+
+    Args:
+        sd: Stable Diffusion 2.1, a diffusers folder or v2-1_512-ema-pruned.ckpt or .safetensors
+        out: the model folder to write
+        tvt: the release's folder of checkpoints (ckp); without it, Stable Diffusion itself is imported
+        tokenizer: folder of the tokenizer, for a single file, which has none in it
+        prompt: what the model is told to make of every picture, unless asked otherwise
+    """
+    if tvt:
+        import_tvt(tvt, sd, out, tokenizer=tokenizer, prompt=prompt)
+    else:
+        import_sd(sd, out, tokenizer=tokenizer, prompt=prompt)
+    print(f"wrote {out}")
+
+
+def inspect(file: Positional[Path], /) -> None:
+    """List the tensors of a .safetensors, .ckpt, .pkl, .bin or .pt file; nothing in it is run.
+
+    Args:
+        file: the file, or the index of its shards
+    """
+    tensors = read_tensors(file)
+    for name, tensor in tensors.items():
+        print(f"{name}  {'x'.join(map(str, tensor.shape)) or 'scalar'}  {tensor.dtype}")
+    print(f"{len(tensors)} tensors, {sum(tensor.size for tensor in tensors.values()):,} numbers")
+
+
+def main() -> None:
+    """Run the command and exit: 0 if all went well, 1 after an error, 2 for a wrong command line."""
+    commands: dict[str, Callable[..., Any]] = {"import": import_model, "inspect": inspect}
+    try:
+        tyro.extras.subcommand_cli_from_dict(commands, prog="python -m convert", description=__doc__)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

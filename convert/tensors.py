@@ -1,0 +1,161 @@
+"""Tensors of PyTorch and safetensors files, mapped into memory; nothing in a file is ever run."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from convert.mapped import Refusal, array_of, brief, map_file, naming
+from convert.torch_file import LEGACY, ZIP, read_torch
+
+_HEADER_LIMIT = 100_000_000
+_INDEX = ".index.json"
+_PART = re.compile(r"\w[\w.+-]*")  # a file in the same folder
+_SAFETENSORS_DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16),
+    "I8": np.dtype(np.int8),
+    "U64": np.dtype(np.uint64),
+    "U32": np.dtype(np.uint32),
+    "U16": np.dtype(np.uint16),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+
+
+def find_weights(folder: Path, stem: str) -> Path:
+    """Find the weights in a component's folder of a diffusers model: safetensors first, the full precision first.
+
+    Raises:
+        FileNotFoundError: there are none of that stem.
+    """
+    suffixes = (".safetensors", f".safetensors{_INDEX}", ".fp16.safetensors", ".bin", f".bin{_INDEX}", ".fp16.bin")
+    names = [stem + suffix for suffix in suffixes]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{folder} has no weights: none of {', '.join(names)}")
+
+
+def read_tensors(file: Path) -> dict[str, np.ndarray]:
+    """Read the named tensors of a PyTorch file, of a safetensors file or of the parts that an index lists.
+
+    Of a PyTorch file, these are those of its `state_dict`, where it has one. The arrays are read-only.
+
+    Raises:
+        FileNotFoundError: the file or one of its parts is missing.
+        ValueError: it is damaged, asks to run something, or its tensors are not in one flat dict.
+    """
+    if file.name.endswith(_INDEX):
+        return _read_parts(file)
+    start = bytes(map_file(file)[: len(LEGACY)])
+    if not start.startswith((ZIP, LEGACY)):
+        return read_safetensors(file)
+    content = read_torch(file)
+    with naming(file):
+        return _flat(content)
+
+
+def read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    """Read a safetensors file into read-only arrays.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: it is damaged, or has numbers of an unknown type.
+    """
+    with naming(file):
+        data = map_file(file)
+        length = int.from_bytes(data[:8], "little")
+        if length > min(_HEADER_LIMIT, len(data) - 8):
+            raise Refusal(f"is cut short or no safetensors file: its header would take {length} bytes")
+        header = _json(bytes(data[8 : 8 + length]))
+        header.pop("__metadata__", None)
+        return _read_entries(header, data[8 + length :])
+
+
+def _json(text: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(f"does not hold sound JSON: {brief(str(error))}") from error
+    if not isinstance(content, dict):
+        raise Refusal(f"holds JSON that is not an object: {brief(content)}")
+    return content
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in content:
+            raise Refusal(f"{brief(name)} is there twice")
+        content[name] = value
+    return content
+
+
+def _read_entries(header: dict[str, Any], body: memoryview) -> dict[str, np.ndarray]:
+    entries: list[tuple[int, int, str, np.dtype, tuple[int, ...]]] = []
+    for name, entry in header.items():
+        match entry:
+            case {"dtype": str() as kind, "shape": [*sizes], "data_offsets": [int() as begin, int() as end]} if (
+                kind in _SAFETENSORS_DTYPES and all(type(size) is int and size >= 0 for size in sizes)
+            ):
+                entries.append((begin, end, name, _SAFETENSORS_DTYPES[kind], tuple(sizes)))
+            case _:
+                raise Refusal(f"describes the tensor {brief(name)} in no known way: {brief(entry)}")
+    tensors = {}
+    position = 0
+    for begin, end, name, dtype, shape in sorted(entries, key=lambda entry: entry[:2]):
+        if begin != position or not begin <= end <= len(body):
+            raise Refusal(f"has {brief(name)} at bytes {brief(begin)} to {brief(end)}, out of place: it is damaged")
+        tensors[name] = array_of(body[begin:end], dtype, shape)
+        if tensors[name].nbytes != end - begin:
+            raise Refusal(f"has {end - begin} bytes for {brief(name)}, of shape {brief(shape)}: it is damaged")
+        position = end
+    if position != len(body):
+        raise Refusal(f"has {len(body)} bytes of tensors and describes {position}: it is damaged")
+    return tensors
+
+
+def _flat(content: Any) -> dict[str, np.ndarray]:
+    if type(content) is dict and type(content.get("state_dict")) is dict:
+        content = content["state_dict"]
+    if type(content) is not dict:
+        raise Refusal(f"holds a {type(content).__name__} and not a dict of tensors")
+    for name, value in content.items():
+        if isinstance(value, (dict, list, tuple)) or (isinstance(value, np.ndarray) and type(name) is not str):
+            raise Refusal(f"holds a {type(value).__name__} as {brief(name)}: only a flat dict of named tensors is read")
+    tensors = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
+    if not tensors:
+        raise Refusal("holds no tensors")
+    return tensors
+
+
+def _read_parts(index: Path) -> dict[str, np.ndarray]:
+    with naming(index):
+        weight_map = _json(bytes(map_file(index)[:_HEADER_LIMIT])).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise Refusal("has no weight_map: it is no index of weights")
+        for part in weight_map.values():
+            if type(part) is not str or not _PART.fullmatch(part) or part.endswith(_INDEX):
+                raise Refusal(f"refers to {brief(part)}, which is not the name of a file of weights beside it: refused")
+        tensors: dict[str, np.ndarray] = {}
+        for part in sorted(set(weight_map.values())):
+            if not (index.parent / part).is_file():
+                raise FileNotFoundError(f"{index} refers to {brief(part)}, which is not beside it")
+            read = read_tensors(index.parent / part)
+            if twice := tensors.keys() & read.keys():
+                raise Refusal(f"has parts that hold {brief(min(twice))} twice: it is damaged")
+            if missing := {name for name in weight_map if weight_map[name] == part} - read.keys():
+                raise Refusal(f"expects {brief(min(missing))} in {brief(part)}, where it is not: it is damaged")
+            tensors |= read
+    return tensors

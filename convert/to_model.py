@@ -1,0 +1,77 @@
+"""PyTorch checkpoints -> model folder."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from convert.sd import StableDiffusion, read_sd
+from convert.tvt import read_tvt
+from tvt_jax.model_folder import ModelCard, Network, replaced, write_parts
+from tvt_jax.models.keys import tree_from_torch
+from tvt_jax.tokenizer import Tokenizer, encode_prompt
+
+PROMPT = "clean, high-resolution, 8k,"  # the release's, without an image's own tags
+# OSEDiff's and its successors'; the guidance of the VSD loss steers away from it.
+NEGATIVE_PROMPT = (
+    "painting, oil painting, illustration, drawing, art, sketch, cartoon, CG Style, 3D render, unreal engine, "
+    "blurring, dirty, messy, worst quality, low quality, frames, watermark, signature, jpeg artifacts, deformed, "
+    "lowres, over-smooth"
+)
+LICENCE = "CreativeML Open RAIL++-M (Stable Diffusion 2.1)"
+
+
+def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str = PROMPT) -> None:
+    """Write Stable Diffusion 2.1 as a model folder, which the training stages start from.
+
+    Raises:
+        FileNotFoundError: a part of the checkpoint is missing.
+        ValueError: a part is not what it should be.
+        FileExistsError: `out` is something else than a model folder.
+    """
+    source = read_sd(sd)
+    networks = {
+        "vae": Network(source.vae.config, source.vae.tensors),
+        "unet": Network(source.unet.config, source.unet.tensors),
+    }
+    card = ModelCard(source=f"Stable Diffusion, {sd.name}", prompt=prompt, negative_prompt=NEGATIVE_PROMPT)
+    _write(out, card, networks, source, tokenizer)
+
+
+def import_tvt(tvt: Path, sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str = PROMPT) -> None:
+    """Write the TVT release as a model folder, its LoRA fused; of Stable Diffusion it needs the text encoder.
+
+    Raises:
+        As `import_sd`.
+    """
+    release, source = read_tvt(tvt), read_sd(sd)
+    networks = {
+        "vae": Network(release.vae.config, release.vae.tensors),
+        "unet": Network(release.unet.config, release.fused),
+    }
+    card = ModelCard(
+        source=f"the TVT release, {tvt.name}, on Stable Diffusion, {sd.name}",
+        posterior="sample",
+        prompt=prompt,
+        negative_prompt=NEGATIVE_PROMPT,
+        licence=LICENCE,
+    )
+    _write(out, card, networks, source, tokenizer)
+
+
+def _write(
+    out: Path, card: ModelCard, networks: dict[str, Network], source: StableDiffusion, tokenizer: Path | None
+) -> None:
+    folder = tokenizer or source.tokenizer
+    if folder is None:
+        raise FileNotFoundError("this checkpoint has no tokenizer: give the folder of one with --tokenizer")
+    prompts = _embed(source, Tokenizer(folder), {"prompt": card.prompt, "negative_prompt": card.negative_prompt})
+    networks["text_encoder"] = Network(source.text_encoder.config, source.text_encoder.tensors)
+    with replaced(out) as partial:
+        write_parts(partial, card, networks, prompts, "float32")
+        shutil.copytree(folder, partial / "tokenizer")
+
+
+def _embed(source: StableDiffusion, tokenizer: Tokenizer, prompts: dict[str, str]) -> dict[str, np.ndarray | None]:
+    config, params = source.text_encoder.config, tree_from_torch(source.text_encoder.tensors)
+    return {name: encode_prompt(prompt, tokenizer, config, params) for name, prompt in prompts.items()}

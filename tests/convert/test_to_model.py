@@ -1,0 +1,214 @@
+"""Checkpoints in the forms they are found in, at small size, into model folders: every tensor to the bit."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from tokenizers.pre_tokenizers import ByteLevel
+
+from convert import tvt
+from convert.layout import expected_shapes
+from convert.to_model import NEGATIVE_PROMPT, import_sd, import_tvt
+from tvt_jax.inference.prompt import with_prompt
+from tvt_jax.model_folder import read_model
+from tvt_jax.models.keys import tree_to_torch
+from tvt_jax.models.text_encoder import CLIPTextConfig
+from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig
+from tvt_jax.models.vae import AutoencoderKLConfig
+
+VAE = AutoencoderKLConfig(block_out_channels=(4, 8), norm_num_groups=4, layers_per_block=1)
+VAE_D4 = AutoencoderKLConfig(block_out_channels=(4, 8), norm_num_groups=4, layers_per_block=1, mid_block=False)
+UNET = UNet2DConditionConfig(
+    block_out_channels=(4, 8),
+    down_block_types=(CROSS_ATTENTION_BLOCK, PLAIN_BLOCK),
+    attention_heads=(2, 2),
+    layers_per_block=1,
+    cross_attention_dim=6,
+    norm_num_groups=4,
+)
+TEXT_ENCODER = CLIPTextConfig(
+    vocab_size=520, hidden_size=6, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2
+)
+PARTS = {"vae": VAE, "unet": UNET, "text_encoder": TEXT_ENCODER}
+
+
+def random_tensors(config, seed=0):
+    """Numbers that float16 holds exactly."""
+    generator = np.random.default_rng(seed)
+    draw = lambda shape: generator.integers(-512, 512, shape).astype(np.float32) / 1024  # noqa: E731
+    return {name: draw(shape) for name, shape in expected_shapes(config).items()}
+
+
+def save(file, tensors, dtype=np.float32):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: np.ascontiguousarray(tensor, dtype) for name, tensor in tensors.items()}
+    if file.suffix == ".safetensors":
+        save_file(tensors, file)
+    else:
+        torch.save({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, file)
+
+
+def save_sharded(folder, stem, tensors):
+    names = sorted(tensors)
+    shards = {f"{stem}-0000{i + 1}-of-00002.safetensors": names[i::2] for i in range(2)}
+    for shard, held in shards.items():
+        save(folder / shard, {name: tensors[name] for name in held})
+    index = {"metadata": {}, "weight_map": {name: shard for shard, held in shards.items() for name in held}}
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
+
+
+def with_old_attention(tensors):
+    """The VAE's, as diffusers wrote them before 0.18: other names, and 1x1 convolutions."""
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    renamed = {}
+    for name, tensor in tensors.items():
+        for new, before in old.items():
+            if f"attentions.0.{new}." in name:
+                name = name.replace(new, before)
+                tensor = tensor[..., None, None] if tensor.ndim == 2 else tensor
+        renamed[name] = tensor
+    return renamed
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    folder = tmp_path / "sd" / "tokenizer"
+    folder.mkdir(parents=True)
+    letters = sorted(ByteLevel.alphabet())
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "!"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    return folder
+
+
+@pytest.fixture
+def tensors():
+    return {part: random_tensors(config) for part, config in PARTS.items()}
+
+
+@pytest.fixture
+def sd(tmp_path, tokenizer, tensors):
+    folder = tmp_path / "sd"
+    for part, config in PARTS.items():
+        stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+        save(folder / part / f"{stem}.safetensors", tensors[part])
+        (folder / part / "config.json").write_text(json.dumps(config.to_json()))
+    return folder
+
+
+def assert_same(params, tensors):
+    actual = tree_to_torch(params)
+    assert set(actual) == set(tensors)
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(actual[name], tensor, err_msg=name)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "fp16", "bin", "sharded", "old attention"])
+def test_stable_diffusion_in_every_form(sd, tensors, tmp_path, form):
+    folder, stem = sd / "vae", "diffusion_pytorch_model"
+    written = folder / f"{stem}.safetensors"
+    match form:
+        case "fp16":
+            written.unlink()
+            save(folder / f"{stem}.fp16.safetensors", tensors["vae"], np.float16)
+        case "bin":
+            written.unlink()
+            save(folder / f"{stem}.bin", tensors["vae"])
+        case "sharded":
+            written.unlink()
+            save_sharded(folder, stem, tensors["vae"])
+        case "old attention":
+            save(written, with_old_attention(tensors["vae"]))
+    import_sd(sd, tmp_path / "model")
+    model = read_model(tmp_path / "model")
+    assert (model.vae_config, model.unet_config) == (VAE, UNET)
+    assert_same(model.vae, tensors["vae"])
+    assert_same(model.unet, tensors["unet"])
+    assert model.prompt_embedding.shape == model.negative_prompt_embedding.shape == (77, 6)
+    assert np.abs(model.prompt_embedding - model.negative_prompt_embedding).max() > 0.1
+
+
+def test_a_bad_part_leaves_nothing(sd, tensors, tmp_path):
+    del tensors["unet"]["conv_in.bias"]
+    save(sd / "unet" / "diffusion_pytorch_model.safetensors", tensors["unet"])
+    with pytest.raises(ValueError, match=r"sd/unet does not hold this network: 1 missing: conv_in\.bias"):
+        import_sd(sd, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_checkpoint_without_a_tokenizer_needs_one(sd, tokenizer, tmp_path):
+    moved = tokenizer.rename(tmp_path / "tokenizer")
+    with pytest.raises(FileNotFoundError, match="no tokenizer: give the folder of one with --tokenizer"):
+        import_sd(sd, tmp_path / "model")
+    import_sd(sd, tmp_path / "model", tokenizer=moved)
+    assert (tmp_path / "model" / "tokenizer" / "vocab.json").is_file()
+
+
+@pytest.fixture
+def release(tmp_path, monkeypatch):
+    """The release's folder with small networks: LoRA of rank 4 on two layers, one of which is trained besides."""
+    monkeypatch.setattr(tvt, "VAE_D4", VAE_D4)
+    folder, unet = tmp_path / "ckp", random_tensors(UNET, 1)
+    vae = {f"vaeDe4.{name}": torch.from_numpy(x) for name, x in random_tensors(VAE_D4, 2).items()}
+    save(folder / "TVTUNet" / "unet" / "diffusion_pytorch_model.safetensors", unet)
+    (folder / "TVTUNet" / "unet" / "config.json").write_text(json.dumps(UNET.to_json()))
+    torch.save({"state_dict": vae | {"vae.other": torch.zeros(3)}, "global_step": 7}, folder / "vae.ckpt")
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(shape, generator=generator)  # noqa: E731
+    query = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    lora = {
+        "conv_in.base_layer.weight": draw(4, 4, 3, 3),
+        "conv_in.base_layer.bias": draw(4),
+        "conv_in.lora_A.default_encoder.weight": draw(4, 4, 3, 3),
+        "conv_in.lora_B.default_encoder.weight": draw(4, 4, 1, 1),
+        f"{query}.lora_A.default_others.weight": draw(4, 8),
+        f"{query}.lora_B.default_others.weight": draw(8, 4),
+    }
+    lists: dict = {f"unet_lora_{part}_modules": [] for part in ("encoder", "decoder", "others")}
+    torch.save({**lists, "rank_unet": 4, "state_dict_unet": lora}, folder / "model_TVT.pkl")
+    return folder
+
+
+def test_the_release_is_fused(sd, release, tmp_path):
+    import_tvt(release, sd, tmp_path / "model")
+    model = read_model(tmp_path / "model")
+    assert_same(model.vae, random_tensors(VAE_D4, 2))
+    lora = torch.load(release / "model_TVT.pkl")["state_dict_unet"]
+    base, expected = random_tensors(UNET, 1), tree_to_torch(model.unet)
+    query = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    a, b = (lora[f"{query}.lora_{x}.default_others.weight"].double().numpy() for x in "AB")
+    np.testing.assert_allclose(expected.pop(f"{query}.weight"), base.pop(f"{query}.weight") + 2 * b @ a, atol=1e-5)
+    a, b = (lora[f"conv_in.lora_{x}.default_encoder.weight"].double() for x in "AB")
+    delta = 2 * torch.einsum("or,rikl->oikl", b[..., 0, 0], a)
+    fused = lora["conv_in.base_layer.weight"] + delta
+    np.testing.assert_allclose(expected.pop("conv_in.weight"), fused, atol=1e-5)
+    np.testing.assert_array_equal(expected.pop("conv_in.bias"), lora["conv_in.base_layer.bias"])
+    del base["conv_in.weight"], base["conv_in.bias"]
+    for name, tensor in base.items():
+        np.testing.assert_array_equal(expected[name], tensor)
+
+
+@pytest.mark.parametrize("missing", ["vae.ckpt", "model_TVT.pkl"])
+def test_an_incomplete_release_is_refused(sd, release, tmp_path, missing):
+    (release / missing).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{missing} is missing"):
+        import_tvt(release, sd, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_rank_must_be_what_the_file_says(sd, release, tmp_path):
+    content = torch.load(release / "model_TVT.pkl")
+    torch.save(content | {"rank_unet": 8}, release / "model_TVT.pkl")
+    with pytest.raises(ValueError, match=r"says that its LoRA has rank 8, but holds ranks \[4\]"):
+        import_tvt(release, sd, tmp_path / "model")
+
+
+def test_another_prompt_is_encoded_by_the_folders_own_text_encoder(sd, tmp_path):
+    import_sd(sd, tmp_path / "model", prompt="sharp")
+    other = with_prompt(read_model(tmp_path / "model"), tmp_path / "model", NEGATIVE_PROMPT)
+    assert other.card.prompt == NEGATIVE_PROMPT
+    np.testing.assert_array_equal(other.prompt_embedding, other.negative_prompt_embedding)

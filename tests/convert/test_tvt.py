@@ -1,0 +1,66 @@
+"""The release's LoRA against PEFT, and its files at small size."""
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+
+from convert.tvt import FusedTensor, LoRA, check_lora, split_lora
+
+
+class Layers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3, stride=2, padding=1)
+        self.point = nn.Conv2d(5, 4, 1)
+        self.linear = nn.Linear(4, 6)
+
+    def forward(self, x):
+        return self.linear(self.point(self.conv(x)).mean((2, 3)))
+
+
+@pytest.fixture
+def adapted():
+    """A PEFT model with its default alpha of 8 and rank 4, and LoRA that is not at its start."""
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, init_lora_weights=False, target_modules=["conv", "point", "linear"])
+    model = inject_adapter_in_model(config, Layers(), adapter_name="default_encoder")
+    return model.double()
+
+
+def test_fused_layers_give_what_peft_gives(adapted):
+    state = {name: tensor.numpy() for name, tensor in adapted.state_dict().items()}
+    plain, lora = split_lora(state)
+    assert set(lora) == {"conv", "point", "linear"}
+    assert {branch.scale for branch in lora.values()} == {2.0}
+    fused = {
+        name: np.asarray(FusedTensor(tensor, lora[name.removesuffix(".weight")])) if name.endswith("weight") else tensor
+        for name, tensor in plain.items()
+    }
+    model = Layers().double()
+    model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in fused.items()})
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    # The sum is float32.
+    np.testing.assert_allclose(model(x).detach(), adapted(x).detach(), atol=1e-6)
+
+
+def test_fusing_waits_until_it_is_asked_for():
+    lora = LoRA(np.ones((4, 3)), np.ones((5, 4)))
+    fused = FusedTensor(np.zeros((5, 3), np.float16), lora)
+    assert fused.shape == (5, 3)
+    np.testing.assert_array_equal(np.ascontiguousarray(fused, np.float32), np.full((5, 3), 8.0))
+
+
+def test_halves_without_each_other_are_named():
+    a, b = np.ones((4, 3)), np.ones((5, 4))
+    with pytest.raises(ValueError, match="the LoRA of x, y is not one A and one B"):
+        split_lora({"x.lora_A.e.weight": a, "y.lora_B.e.weight": b, "z.lora_A.e.weight": a, "z.lora_B.e.weight": b})
+
+
+def test_branches_that_fit_no_weight_are_named():
+    branch = LoRA(np.ones((4, 3)), np.ones((5, 4)))
+    shapes = {"x.weight": (5, 3), "y.weight": (5, 2)}
+    check_lora({"x": branch}, shapes, "a.pkl")
+    with pytest.raises(ValueError, match=r"a\.pkl has LoRA that fits no weight .*: y \(A \(4, 3\), B \(5, 4\)\), z"):
+        check_lora({"x": branch, "y": branch, "z": branch}, shapes, "a.pkl")
