@@ -17,12 +17,15 @@ def config() -> TrainConfig:
     base = decoder.config()
     assert isinstance(base.stage, DecoderStage)
     steps = base.steps + encoder.config().steps
+    # As many steps with the discriminator as the decoder stage has, and at the end.
+    start = steps - (base.steps - base.stage.adversarial_start)
     stage = VAEStage(
         vae=VAE_D4,
         optimizer=replace(base.stage.optimizer, decay_until=steps),
         discriminator=base.stage.discriminator,
         perceptual_net=base.stage.perceptual_net,
-        adversarial_start=base.stage.adversarial_start,
+        adversarial_weight=base.stage.adversarial_weight,
+        adversarial_start=start,
         ema_decay=base.stage.ema_decay,
     )
     return replace(base, stage=stage, steps=steps)

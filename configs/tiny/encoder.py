@@ -3,21 +3,20 @@
 python train.py --config=configs/tiny/encoder.py --workdir=runs/tiny/encoder
 """
 
-from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, RUNS, TRAIN, VAE_D4, VAE_D8, small_crops
+from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, RUNS, TRAIN, VAE_D4, VAE_D8, small_crops, vae_optimizer
 from tvt_jax.config import TrainConfig
 from tvt_jax.stages.encoder import EncoderStage
-from tvt_jax.stages.optimizer import OptimizerConfig
 
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 150
+    steps = 300
     return TrainConfig(
         stage=EncoderStage(
             vae=VAE_D4,
             source=f"{RUNS}/decoder/model",
             source_vae=VAE_D8,
-            optimizer=OptimizerConfig(learning_rate=2e-3, betas=(0.9, 0.99), warmup=20, decay_until=steps),
+            optimizer=vae_optimizer(steps),
             discriminator=DISCRIMINATOR,
             perceptual_net="alex",
             adversarial_weight=0.0,
@@ -27,6 +26,6 @@ def config() -> TrainConfig:
         evaluation=small_crops(HELD_OUT),
         steps=steps,
         log_every=25,
-        evaluate_every=75,
-        save_every=100,
+        evaluate_every=100,
+        save_every=150,
     )

@@ -11,19 +11,19 @@ from tvt_jax.stages.prior import PriorStage
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 100
+    steps = 250
     return TrainConfig(
         stage=PriorStage(
             unet=PRIOR,
             source=f"{RUNS}/vae/model",
             vae=VAE_D8,
-            optimizer=OptimizerConfig(learning_rate=1e-3, warmup=20, decay_until=steps, clip=1.0),
+            optimizer=OptimizerConfig(learning_rate=1e-3, kernel_learning_rate=0.02, warmup=20, decay_until=steps),
             ema_decay=0.99,
         ),
         data=degraded(TRAIN),
         evaluation=degraded(HELD_OUT),
         steps=steps,
         log_every=25,
-        evaluate_every=50,
-        save_every=100,
+        evaluate_every=125,
+        save_every=125,
     )

@@ -7,6 +7,7 @@ from tvt_jax.data.pipeline import DataConfig
 from tvt_jax.models.discriminator import PatchDiscriminatorConfig
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.stages.optimizer import OptimizerConfig
 from tvt_jax.stages.student import add_level
 
 RUNS = "runs/tiny"
@@ -41,7 +42,7 @@ CAMERA = Degradation(
 
 # Eight latent channels, not SD's four: a small network spends four on brightness and has none left for colour.
 VAE_D8 = AutoencoderKLConfig(
-    block_out_channels=(16, 32, 64, 96), latent_channels=8, layers_per_block=1, norm_num_groups=4, scaling_factor=0.44
+    block_out_channels=(16, 32, 64, 96), latent_channels=8, layers_per_block=1, norm_num_groups=4, scaling_factor=0.076
 )
 VAE_D4 = replace(VAE_D8, block_out_channels=(16, 32, 64), mid_block=False)
 DISCRIMINATOR = PatchDiscriminatorConfig(features=24, layers=3)
@@ -61,6 +62,13 @@ STUDENT = add_level(PRIOR)
 def small_crops(data: DataConfig) -> DataConfig:
     """Twice as many crops of half the side: a VAE learns from many photos, not from large ones."""
     return replace(data, crop=data.crop // 2, batch=data.batch * 2)
+
+
+def vae_optimizer(steps: int) -> OptimizerConfig:
+    """Muon for the kernels: Adam's updates follow brightness and find no colour for thousands of steps."""
+    return OptimizerConfig(
+        learning_rate=2e-3, kernel_learning_rate=0.02, betas=(0.9, 0.99), warmup=20, decay_until=steps
+    )
 
 
 def degraded(data: DataConfig) -> DataConfig:

@@ -3,9 +3,8 @@
 python train.py --config=configs/tiny/vae.py --workdir=runs/tiny/vae
 """
 
-from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, TRAIN, VAE_D8, small_crops
+from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, TRAIN, VAE_D8, small_crops, vae_optimizer
 from tvt_jax.config import TrainConfig
-from tvt_jax.stages.optimizer import OptimizerConfig
 from tvt_jax.stages.vae import VAEStage
 
 
@@ -15,10 +14,7 @@ def config() -> TrainConfig:
     return TrainConfig(
         stage=VAEStage(
             vae=VAE_D8,
-            # Adam's updates follow brightness, the strongest signal by far, and find no colour for thousands of steps.
-            optimizer=OptimizerConfig(
-                learning_rate=2e-3, kernel_learning_rate=0.02, betas=(0.9, 0.99), warmup=20, decay_until=steps
-            ),
+            optimizer=vae_optimizer(steps),
             discriminator=DISCRIMINATOR,
             perceptual_net="alex",
             perceptual_weight=0.2,
