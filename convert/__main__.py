@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
 from convert.tensors import read_tensors
 from convert.to_model import PROMPT, import_sd, import_tvt
+from convert.to_torch import export_diffusers
 
 
 def import_model(
@@ -31,6 +32,18 @@ def import_model(
     print(f"wrote {out}")
 
 
+def export(*, model: Path, out: Path, dtype: Literal["float32", "float16", "bfloat16"] = "float32") -> None:
+    """Write a model folder's networks for stock diffusers and transformers.
+
+    Args:
+        model: a model folder, by import, or by train.py --export from a checkpoint of any stage
+        out: the folder to write
+        dtype: type of the weights
+    """
+    export_diffusers(model, out, dtype)
+    print(f"wrote {out}")
+
+
 def inspect(file: Positional[Path], /) -> None:
     """List the tensors of a .safetensors, .ckpt, .pkl, .bin or .pt file; nothing in it is run.
 
@@ -45,7 +58,7 @@ def inspect(file: Positional[Path], /) -> None:
 
 def main() -> None:
     """Run the command and exit: 0 if all went well, 1 after an error, 2 for a wrong command line."""
-    commands: dict[str, Callable[..., Any]] = {"import": import_model, "inspect": inspect}
+    commands: dict[str, Callable[..., Any]] = {"import": import_model, "export": export, "inspect": inspect}
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="python -m convert", description=__doc__)
     except (OSError, ValueError) as error:

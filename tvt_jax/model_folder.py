@@ -93,7 +93,7 @@ def read_model(path: str | os.PathLike[str]) -> ModelFolder:
         ValueError: a config asks for what the networks here cannot do.
     """
     folder = Path(path)
-    if not (folder / _CARD).is_file():
+    if not is_model_folder(folder):
         raise FileNotFoundError(
             f"{folder} is not a model folder, having no {_CARD}; `python -m convert import` makes one"
         )
@@ -115,6 +115,11 @@ def read_model(path: str | os.PathLike[str]) -> ModelFolder:
         prompt_embedding=prompts.get("prompt"),
         negative_prompt_embedding=prompts.get("negative_prompt"),
     )
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Tell a model folder from others."""
+    return (folder / _CARD).is_file()
 
 
 def write_model(path: str | os.PathLike[str], folder: ModelFolder, dtype: str = "float32") -> None:
@@ -162,7 +167,7 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
         FileExistsError: there is something else in that place.
     """
     target = Path(path)
-    if target.exists() and not (target / _CARD).is_file() and (target.is_file() or any(target.iterdir())):
+    if target.exists() and not is_model_folder(target) and (target.is_file() or any(target.iterdir())):
         raise FileExistsError(f"{target} is in the way: it is not a model folder, and is not replaced by one")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

@@ -5,49 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
-from tokenizers.pre_tokenizers import ByteLevel
 
 from convert import tvt
-from convert.layout import expected_shapes
 from convert.to_model import NEGATIVE_PROMPT, import_sd, import_tvt
+from tests.convert.small import UNET, VAE, VAE_D4, random_tensors, save
 from tvt_jax.inference.prompt import with_prompt
 from tvt_jax.model_folder import read_model
 from tvt_jax.models.keys import tree_to_torch
-from tvt_jax.models.text_encoder import CLIPTextConfig
-from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig
-from tvt_jax.models.vae import AutoencoderKLConfig
-
-VAE = AutoencoderKLConfig(block_out_channels=(4, 8), norm_num_groups=4, layers_per_block=1)
-VAE_D4 = AutoencoderKLConfig(block_out_channels=(4, 8), norm_num_groups=4, layers_per_block=1, mid_block=False)
-UNET = UNet2DConditionConfig(
-    block_out_channels=(4, 8),
-    down_block_types=(CROSS_ATTENTION_BLOCK, PLAIN_BLOCK),
-    attention_heads=(2, 2),
-    layers_per_block=1,
-    cross_attention_dim=6,
-    norm_num_groups=4,
-)
-TEXT_ENCODER = CLIPTextConfig(
-    vocab_size=520, hidden_size=6, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2
-)
-PARTS = {"vae": VAE, "unet": UNET, "text_encoder": TEXT_ENCODER}
-
-
-def random_tensors(config, seed=0):
-    """Numbers that float16 holds exactly."""
-    generator = np.random.default_rng(seed)
-    draw = lambda shape: generator.integers(-512, 512, shape).astype(np.float32) / 1024  # noqa: E731
-    return {name: draw(shape) for name, shape in expected_shapes(config).items()}
-
-
-def save(file, tensors, dtype=np.float32):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: np.ascontiguousarray(tensor, dtype) for name, tensor in tensors.items()}
-    if file.suffix == ".safetensors":
-        save_file(tensors, file)
-    else:
-        torch.save({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, file)
 
 
 def save_sharded(folder, stem, tensors):
@@ -70,34 +34,6 @@ def with_old_attention(tensors):
                 tensor = tensor[..., None, None] if tensor.ndim == 2 else tensor
         renamed[name] = tensor
     return renamed
-
-
-@pytest.fixture
-def tokenizer(tmp_path):
-    folder = tmp_path / "sd" / "tokenizer"
-    folder.mkdir(parents=True)
-    letters = sorted(ByteLevel.alphabet())
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "!"}
-    (folder / "special_tokens_map.json").write_text(json.dumps(special))
-    return folder
-
-
-@pytest.fixture
-def tensors():
-    return {part: random_tensors(config) for part, config in PARTS.items()}
-
-
-@pytest.fixture
-def sd(tmp_path, tokenizer, tensors):
-    folder = tmp_path / "sd"
-    for part, config in PARTS.items():
-        stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
-        save(folder / part / f"{stem}.safetensors", tensors[part])
-        (folder / part / "config.json").write_text(json.dumps(config.to_json()))
-    return folder
 
 
 def assert_same(params, tensors):
