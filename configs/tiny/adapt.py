@@ -3,6 +3,8 @@
 python train.py --config=configs/tiny/adapt.py --workdir=runs/tiny/adapt
 """
 
+from dataclasses import replace
+
 from configs.tiny.shapes import HELD_OUT, PRIOR, RUNS, STUDENT, TRAIN, VAE_D4, degraded
 from tvt_jax.config import TrainConfig
 from tvt_jax.stages.adapt import AdaptStage
@@ -11,7 +13,7 @@ from tvt_jax.stages.optimizer import OptimizerConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 450
+    steps = 1500
     return TrainConfig(
         stage=AdaptStage(
             vae_source=f"{RUNS}/encoder/model",
@@ -19,7 +21,7 @@ def config() -> TrainConfig:
             prior_source=f"{RUNS}/prior/model",
             prior=PRIOR,
             student=STUDENT,
-            optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=1e-2, warmup=20, decay_until=steps, clip=1.0),
+            optimizer=OptimizerConfig(learning_rate=1e-3, warmup=20, decay_until=steps),
             rank=16,
             lora_alpha=32.0,
             mse_weight=5.0,
@@ -31,10 +33,10 @@ def config() -> TrainConfig:
             color_fix="wavelet",
             ema_decay=0.99,
         ),
-        data=degraded(TRAIN),
+        data=replace(degraded(TRAIN), batch=4),
         evaluation=degraded(HELD_OUT),
         steps=steps,
         log_every=25,
-        evaluate_every=150,
-        save_every=100,
+        evaluate_every=300,
+        save_every=150,
     )
