@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from convert.tensors import read_tensors
 from convert.to_model import PROMPT, import_sd, import_tvt
-from convert.to_torch import export_diffusers
+from convert.to_torch import export_diffusers, export_tvt
 
 
 def import_model(
@@ -32,15 +32,27 @@ def import_model(
     print(f"wrote {out}")
 
 
-def export(*, model: Path, out: Path, dtype: Literal["float32", "float16", "bfloat16"] = "float32") -> None:
-    """Write a model folder's networks for stock diffusers and transformers.
+def export(
+    *,
+    model: Path,
+    out: Path,
+    format: Literal["diffusers", "tvt"] = "diffusers",
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+) -> None:
+    """Write a model folder's networks for stock diffusers and transformers, or as the files of the TVT release.
 
     Args:
         model: a model folder, by import, or by train.py --export from a checkpoint of any stage
         out: the folder to write
+        format: the release's files are float32
         dtype: type of the weights
     """
-    export_diffusers(model, out, dtype)
+    if format == "tvt":
+        if dtype != "float32":
+            raise ValueError(f"--dtype {dtype} is for diffusers: the release's files are float32")
+        export_tvt(model, out)
+    else:
+        export_diffusers(model, out, dtype)
     print(f"wrote {out}")
 
 

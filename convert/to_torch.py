@@ -2,10 +2,18 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from convert.layout import Tensors
 from convert.tensors import read_safetensors
+from convert.torch_writer import write_torch
+from convert.tvt import LORA_LISTS, VAE_PREFIX
 from tvt_jax.model_folder import is_model_folder, replaced, write_tensors
 
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+_RANK = 4  # the release's
 _NETWORKS = ("vae", "unet", "text_encoder")
 _OTHERS = ("tokenizer",)
 
@@ -22,8 +30,7 @@ def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
         FileNotFoundError: `model` is not a model folder.
         FileExistsError: `out` holds something.
     """
-    if not is_model_folder(model):
-        raise FileNotFoundError(f"{model} is not a model folder: `import` makes one, and so does train.py --export")
+    _check(model)
     with replaced(out) as partial:
         for name in _NETWORKS:
             if (model / name).is_dir():
@@ -38,3 +45,71 @@ def _export_network(source: Path, target: Path, dtype: str) -> None:
     shutil.copy(source / "config.json", target)
     for weights in source.glob("*.safetensors"):
         write_tensors(target / weights.name, read_safetensors(weights), dtype)
+
+
+def export_tvt(model: Path, out: Path) -> None:
+    """Write the files of the TVT release, in float32: fused weights in `TVTUNet/unet`, and a LoRA of zeros beside them.
+
+    Args:
+        model: the model folder of a 4x VAE and a UNet whose first level and last are the new ones.
+        out: the folder to write.
+
+    Raises:
+        FileNotFoundError: `model` is not a model folder, or has no UNet.
+        FileExistsError: `out` holds something.
+    """
+    _check(model)
+    if not (model / "unet").is_dir():
+        raise FileNotFoundError(f"{model} has no UNet: the release is a VAE and a UNet")
+    vae = read_safetensors(model / "vae" / _WEIGHTS)
+    unet = read_safetensors(model / "unet" / _WEIGHTS)
+    with replaced(out) as partial:
+        # The release's VAE has no middle block; the one in the folder changes nothing.
+        kept = {
+            f"{VAE_PREFIX}{name}": x.astype(np.float32, copy=False)
+            for name, x in vae.items()
+            if ".mid_block." not in name
+        }
+        write_torch(partial / "vae.ckpt", {"state_dict": kept})
+        (partial / "TVTUNet").mkdir()
+        _export_network(model / "unet", partial / "TVTUNet" / "unet", "float32")
+        write_torch(partial / "model_TVT.pkl", lora_file(unet))
+
+
+def lora_file(unet: Tensors) -> dict[str, Any]:
+    """Give the content of model_TVT.pkl: LoRA that adds nothing, and the layers that the release trains whole."""
+    levels = 1 + max(int(name.split(".")[1]) for name in unet if name.startswith("up_blocks."))
+    new = ("down_blocks.0.", f"up_blocks.{levels - 1}.", f"up_blocks.{levels - 2}.upsamplers.")
+    modules: dict[str, list[str]] = {adapter: [] for adapter in LORA_LISTS}
+    tensors: Tensors = {}
+    for name, tensor in unet.items():
+        module, leaf = name.rsplit(".", 1)
+        has_lora = f"{module}.weight" in unet and unet[f"{module}.weight"].ndim > 1 and "time_emb" not in module
+        if name.startswith(("conv_in.", "conv_out.", *new)):
+            tensors[f"{module}.base_layer.{leaf}" if has_lora else name] = tensor.astype(np.float32, copy=False)
+        if has_lora and leaf == "weight":
+            adapter = adapter_of(name)
+            modules[adapter].append(module)
+            tensors |= _zero_lora(f"{module}", adapter, tensor.shape)
+    lists = {LORA_LISTS[adapter]: names for adapter, names in modules.items()}
+    return {**lists, "rank_unet": _RANK, "state_dict_unet": tensors}
+
+
+def adapter_of(name: str) -> str:
+    """Give the release's adapter that a module of the UNet belongs to."""
+    if name.startswith(("down_blocks.", "conv_in.")):
+        return "default_encoder"
+    return "default_decoder" if name.startswith("up_blocks.") else "default_others"
+
+
+def _zero_lora(module: str, adapter: str, shape: tuple[int, ...]) -> Tensors:
+    point = (1,) * (len(shape) - 2)
+    return {
+        f"{module}.lora_A.{adapter}.weight": np.zeros((_RANK, *shape[1:]), np.float32),
+        f"{module}.lora_B.{adapter}.weight": np.zeros((shape[0], _RANK, *point), np.float32),
+    }
+
+
+def _check(model: Path) -> None:
+    if not is_model_folder(model):
+        raise FileNotFoundError(f"{model} is not a model folder: `import` makes one, and so does train.py --export")

@@ -17,8 +17,13 @@ from tvt_jax.models.vae import AutoencoderKLConfig
 VAE_D4 = AutoencoderKLConfig(block_out_channels=(128, 256, 256), mid_block=False)
 LORA_ALPHA = 8.0  # PEFT's default, which the release leaves as it is
 
-_VAE_PREFIX = "vaeDe4."
-_LORA_LISTS = ("unet_lora_encoder_modules", "unet_lora_decoder_modules", "unet_lora_others_modules")
+VAE_PREFIX = "vaeDe4."
+# The release's adapters, and where the file lists their modules.
+LORA_LISTS = {
+    "default_encoder": "unet_lora_encoder_modules",
+    "default_decoder": "unet_lora_decoder_modules",
+    "default_others": "unet_lora_others_modules",
+}
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,9 @@ def read_tvt(folder: Path) -> TVT:
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing: {folder} is not the release's folder of checkpoints")
     vae = {
-        name.removeprefix(_VAE_PREFIX): tensor
+        name.removeprefix(VAE_PREFIX): tensor
         for name, tensor in read_tensors(files[0]).items()
-        if name.startswith(_VAE_PREFIX)
+        if name.startswith(VAE_PREFIX)
     }
     unet = read_component(folder / "TVTUNet" / "unet", UNet2DConditionConfig)
     trained, lora = split_lora(read_lora_file(files[1]))
@@ -110,7 +115,9 @@ def read_tvt(folder: Path) -> TVT:
 def read_lora_file(file: Path) -> Tensors:
     """Give `state_dict_unet` of model_TVT.pkl."""
     content = read_torch(file)
-    missing = {"state_dict_unet", "rank_unet", *_LORA_LISTS} - set(content if isinstance(content, Mapping) else ())
+    missing = {"state_dict_unet", "rank_unet", *LORA_LISTS.values()} - set(
+        content if isinstance(content, Mapping) else ()
+    )
     if missing:
         raise ValueError(f"{file} is not the release's model_TVT.pkl: it has no {', '.join(sorted(missing))}")
     tensors = content["state_dict_unet"]

@@ -1,15 +1,29 @@
 """Out again: folders that stock diffusers loads without a word, and that come back as they were."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from convert.tensors import read_safetensors
+from convert import tvt
+from convert.layout import expected_shapes
+from convert.tensors import read_safetensors, read_torch
 from convert.to_model import import_sd
-from convert.to_torch import export_diffusers
+from convert.to_torch import export_diffusers, export_tvt, lora_file
+from tests.convert.small import UNET, VAE_D4, random_tensors
+from tvt_jax.model_folder import ModelCard, ModelFolder, write_model
+from tvt_jax.models.keys import tree_from_torch
+from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig
+
+KEYS = Path(__file__).parents[3] / "shared" / "reference" / "keys"
+TVT_UNET = UNet2DConditionConfig(
+    block_out_channels=(320, 320, 640, 1280, 1280),
+    down_block_types=(*(CROSS_ATTENTION_BLOCK,) * 4, PLAIN_BLOCK),
+    attention_heads=(5, 5, 10, 20, 20),
+)
 
 
 @pytest.fixture
@@ -56,3 +70,44 @@ def test_what_is_there_is_not_replaced(model, tmp_path):
     (tmp_path / "out" / "mine.txt").write_text(json.dumps({}))
     with pytest.raises(FileExistsError, match="out is in the way"):
         export_diffusers(model, tmp_path / "out")
+
+
+def test_the_releases_files_come_back_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.setattr(tvt, "VAE_D4", VAE_D4)
+    vae, unet = random_tensors(VAE_D4, 1), random_tensors(UNET, 2)
+    model = ModelFolder(
+        card=ModelCard(),
+        vae_config=VAE_D4,
+        vae=tree_from_torch(vae),
+        unet_config=UNET,
+        unet=tree_from_torch(unet),
+        prompt_embedding=np.zeros((77, 6), np.float32),
+    )
+    write_model(tmp_path / "model", model)
+    export_tvt(tmp_path / "model", tmp_path / "ckp")
+    release = tvt.read_tvt(tmp_path / "ckp")
+    for read, written in ((release.vae.tensors, vae), (release.fused, unet)):
+        assert set(read) == set(written)
+        for name, tensor in written.items():
+            np.testing.assert_array_equal(np.asarray(read[name]), tensor)
+    content = read_torch(tmp_path / "ckp" / "model_TVT.pkl")
+    assert "conv_in" in content["unet_lora_encoder_modules"]
+    assert "conv_out" in content["unet_lora_others_modules"]
+    theirs = torch.load(tmp_path / "ckp" / "model_TVT.pkl", weights_only=True)["state_dict_unet"]
+    assert all(torch.equal(theirs[name], torch.from_numpy(x.copy())) for name, x in content["state_dict_unet"].items())
+
+
+def test_the_lora_file_holds_what_the_releases_does():
+    if not (KEYS / "model_tvt_pkl.json").exists():
+        pytest.skip("the lists of published tensors are not here")
+    shapes = expected_shapes(TVT_UNET)
+    empty = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+    held = {name: list(tensor.shape) for name, tensor in lora_file(empty)["state_dict_unet"].items()}
+    assert held == json.loads((KEYS / "model_tvt_pkl.json").read_text())
+
+
+def test_a_vae_alone_is_no_release(tmp_path):
+    folder = ModelFolder(card=ModelCard(), vae_config=VAE_D4, vae=tree_from_torch(random_tensors(VAE_D4)))
+    write_model(tmp_path / "model", folder)
+    with pytest.raises(FileNotFoundError, match="model has no UNet"):
+        export_tvt(tmp_path / "model", tmp_path / "ckp")
