@@ -1,4 +1,4 @@
-"""PyTorch checkpoints into model folders, and a look into any of their files."""
+"""PyTorch checkpoints into model folders and back, and a look into any of their files."""
 
 import sys
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from convert.tensors import read_tensors
 from convert.to_model import PROMPT, import_sd, import_tvt
 from convert.to_torch import export_diffusers, export_tvt
+from convert.verify import compare_outputs, compare_tensors
 
 
 def import_model(
@@ -56,6 +57,27 @@ def export(
     print(f"wrote {out}")
 
 
+def verify(*, model: Path, reference: Path, photo: Path | None = None, side: int = 256, tolerance: float = 1e-4) -> int:
+    """Compare a model folder with the PyTorch files it came from: every tensor, and the networks' results in both.
+
+    Args:
+        model: the model folder
+        reference: the TVT release's folder of checkpoints, or a diffusers folder
+        photo: compare the results on this photo too, for which PyTorch and diffusers must be installed
+        side: side of the middle of the photo that is taken, in pixels
+        tolerance: largest difference allowed between results, in standard deviations
+    """
+    differs = False
+    for difference in compare_tensors(model, reference):
+        print(difference)
+        differs |= difference.largest > 0
+    for difference in compare_outputs(model, reference, photo, side) if photo else ():
+        print(difference)
+        differs |= difference.relative > tolerance
+    print("they differ" if differs else "they agree")
+    return 1 if differs else 0
+
+
 def inspect(file: Positional[Path], /) -> None:
     """List the tensors of a .safetensors, .ckpt, .pkl, .bin or .pt file; nothing in it is run.
 
@@ -70,11 +92,17 @@ def inspect(file: Positional[Path], /) -> None:
 
 def main() -> None:
     """Run the command and exit: 0 if all went well, 1 after an error, 2 for a wrong command line."""
-    commands: dict[str, Callable[..., Any]] = {"import": import_model, "export": export, "inspect": inspect}
+    commands: dict[str, Callable[..., Any]] = {
+        "import": import_model,
+        "export": export,
+        "verify": verify,
+        "inspect": inspect,
+    }
     try:
-        tyro.extras.subcommand_cli_from_dict(commands, prog="python -m convert", description=__doc__)
-    except (OSError, ValueError) as error:
+        status = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m convert", description=__doc__)
+    except (ImportError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
+    sys.exit(status or 0)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from convert.layout import Tensors, expected_shapes, fit
 from convert.ldm import is_ldm, split_ldm
@@ -25,7 +26,7 @@ class Component(Generic[C]):
     """A network of a checkpoint: its shape, and its tensors by diffusers' names, mapped from the file."""
 
     config: C
-    tensors: Tensors
+    tensors: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,5 +73,5 @@ def _write(
 
 
 def _embed(source: StableDiffusion, tokenizer: Tokenizer, prompts: dict[str, str]) -> dict[str, np.ndarray | None]:
-    config, params = source.text_encoder.config, tree_from_torch(source.text_encoder.tensors)
+    config, params = source.text_encoder.config, tree_from_torch(dict(source.text_encoder.tensors))
     return {name: encode_prompt(prompt, tokenizer, config, params) for name, prompt in prompts.items()}

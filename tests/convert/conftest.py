@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from tokenizers.pre_tokenizers import ByteLevel
 
 from tests.convert.small import PARTS, random_tensors, save
@@ -34,3 +36,11 @@ def sd(tmp_path, tokenizer, tensors):
         save(folder / part / f"{stem}.safetensors", tensors[part])
         (folder / part / "config.json").write_text(json.dumps(config.to_json()))
     return folder
+
+
+@pytest.fixture
+def photo(tmp_path):
+    rows, columns = np.mgrid[:80, :90] / 90
+    pixels = np.stack([rows, columns, np.sin(20 * rows * columns) ** 2], axis=-1)
+    Image.fromarray((255 * pixels).astype(np.uint8)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"

@@ -12,7 +12,11 @@ def run(monkeypatch, capsys):
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["convert", *map(str, words)])
-        main()
+        try:
+            main()
+        except SystemExit as end:
+            if end.code:
+                raise
         return capsys.readouterr().out
 
     return run

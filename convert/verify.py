@@ -1,0 +1,159 @@
+"""A model folder against the PyTorch files it came from: every tensor, and what the networks make of a photo."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from convert.sd import Component, read_component
+from convert.tensors import find_weights, read_safetensors
+from convert.tvt import read_tvt
+from tvt_jax.inference.upscaler import Upscaler
+from tvt_jax.model_folder import read_model, with_middle
+from tvt_jax.models.unet import UNet2DConditionConfig
+from tvt_jax.models.vae import AutoencoderKLConfig
+
+_STEM = "diffusion_pytorch_model"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two results are apart.
+
+    Attributes:
+        what: what was compared.
+        largest: largest absolute difference.
+        relative: that, in standard deviations of the reference.
+    """
+
+    what: str
+    largest: float
+    relative: float
+
+    @classmethod
+    def of(cls, what: str, ours: np.ndarray, theirs: np.ndarray) -> "Difference":
+        """Compare arrays of one shape."""
+        largest = float(np.abs(ours.astype(np.float64) - theirs).max(initial=0.0))
+        return cls(what, largest, largest / (float(np.std(theirs, dtype=np.float64)) or 1.0))
+
+    def __str__(self) -> str:
+        return f"{self.what}: largest difference {self.largest:.2e}, {self.relative:.2e} standard deviations"
+
+
+def compare_tensors(model: Path, reference: Path) -> Iterator[Difference]:
+    """Compare every tensor of the VAE and the UNet, and give the worst of each network.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the two do not hold the same tensors.
+    """
+    networks = read_networks(reference)
+    for part, theirs in (("vae", networks.vae.tensors), ("unet", networks.unet.tensors)):
+        held = read_safetensors(find_weights(model / part, _STEM))
+        if differing := sorted(held.keys() ^ theirs.keys()):
+            raise ValueError(f"{model / part} and {reference} do not hold the same tensors: {', '.join(differing[:8])}")
+        worst = max(
+            (Difference.of(name, held[name], np.asarray(tensor, np.float32)) for name, tensor in theirs.items()),
+            key=lambda difference: difference.largest,
+        )
+        yield replace(worst, what=f"{part}, {len(theirs)} tensors, {worst.what}")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """VAE and UNet of the PyTorch files, the VAE with the middle block that diffusers expects, the LoRA fused."""
+
+    vae: Component[AutoencoderKLConfig]
+    unet: Component[UNet2DConditionConfig]
+
+
+def read_networks(reference: Path) -> Networks:
+    """Read the TVT release or a diffusers folder."""
+    if (reference / "vae.ckpt").is_file():
+        release = read_tvt(reference)
+        vae, unet = release.vae, Component(release.unet.config, release.fused)
+    else:
+        vae = read_component(reference / "vae", AutoencoderKLConfig)
+        unet = read_component(reference / "unet", UNet2DConditionConfig)
+    return Networks(Component(vae.config, with_middle(vae.config, vae.tensors)), unet)
+
+
+def compare_outputs(model: Path, reference: Path, photo: Path, side: int) -> Iterator[Difference]:
+    """Run encode, UNet, decode and the whole restoration here and in PyTorch, each network on the same inputs.
+
+    Args:
+        model: the model folder.
+        reference: the PyTorch files.
+        photo: its middle, `side` pixels large, is what the networks see.
+        side: a multiple of the networks' downsampling.
+
+    Raises:
+        ImportError: PyTorch or diffusers is not installed.
+        ValueError: the model has no UNet.
+    """
+    folder = read_model(model)
+    ours = Upscaler(replace(folder, card=replace(folder.card, posterior="mean")))
+    if ours.unet is None or folder.prompt_embedding is None:
+        raise ValueError(f"{model} has no UNet or no prompt: there is no restoration to compare")
+    theirs = _Reference(read_networks(reference), folder.card.time_step, folder.prompt_embedding)
+    x = _middle(photo, side)
+    latent = theirs.encode(x)
+    yield Difference.of("encode", np.asarray(ours.vae.encode(x).mean), latent)
+    scaled = latent * folder.vae_config.scaling_factor
+    noise = theirs.predict_noise(scaled)
+    yield Difference.of("unet", np.asarray(ours.unet(scaled, np.array([folder.card.time_step]))), noise)
+    yield Difference.of("decode", np.asarray(ours.vae.decode(latent)), theirs.decode(latent))
+    yield Difference.of("restoration", ours.restore(x), theirs.restore(x))
+
+
+def _middle(photo: Path, side: int) -> np.ndarray:
+    with Image.open(photo) as image:
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        crop = image.convert("RGB").crop((left, top, left + side, top + side))
+    return np.asarray(crop, np.float32)[None] / 127.5 - 1
+
+
+class _Reference:
+    """diffusers' networks with the reference's tensors; arrays are NHWC in and out."""
+
+    def __init__(self, networks: Networks, time_step: int, prompt: np.ndarray) -> None:
+        import diffusers
+        import torch
+
+        self._torch = torch
+        self._vae = self._load(diffusers.AutoencoderKL, networks.vae)
+        self._unet = self._load(diffusers.UNet2DConditionModel, networks.unet)
+        self._factor = networks.vae.config.scaling_factor
+        self._time_step = time_step
+        self._prompt = torch.from_numpy(prompt)[None]
+        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+        self._kept = float((1 - betas).cumprod(0)[time_step])
+
+    def _load(self, kind: Any, component: Component) -> Any:
+        network = kind.from_config(component.config.to_json())
+        arrays = {name: np.array(tensor, np.float32) for name, tensor in component.tensors.items()}
+        state = {name: self._torch.from_numpy(array) for name, array in arrays.items()}
+        network.load_state_dict(state, strict=True, assign=True)
+        return network.eval()
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        return self._run(lambda image: self._vae.encode(image).latent_dist.mean, x)
+
+    def predict_noise(self, z: np.ndarray) -> np.ndarray:
+        return self._run(lambda latent: self._unet(latent, self._time_step, self._prompt).sample, z)
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        return self._run(lambda latent: self._vae.decode(latent).sample, z)
+
+    def restore(self, x: np.ndarray) -> np.ndarray:
+        z = self.encode(x) * self._factor
+        clean = (z - (1 - self._kept) ** 0.5 * self.predict_noise(z)) / self._kept**0.5
+        return self.decode(clean / self._factor).clip(-1, 1)
+
+    def _run(self, network: Any, x: np.ndarray) -> np.ndarray:
+        with self._torch.no_grad():
+            result = network(self._torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32)))
+        return result.permute(0, 2, 3, 1).numpy()
