@@ -23,8 +23,8 @@ def main(runs: Path, out: Path) -> None:
         lines = [json.loads(line) for line in (runs / name / "metrics.jsonl").read_text().splitlines()]
         draw(axis, lines, "train", metric)
         draw(axis, lines, "evaluate", "noise_error" if name == "prior" else "lpips")
-        hours = max(line["seconds"] for line in lines) / 3600
-        axis.set_title(f"{name}: {hours:.1f} h", fontsize=9)
+        minutes = max(line["seconds"] for line in lines) / 60
+        axis.set_title(f"{name}: {minutes:.0f} min", fontsize=9)
         axis.set_xlabel("step", fontsize=8)
         axis.tick_params(labelsize=7)
         axis.legend(fontsize=7)
