@@ -4,16 +4,18 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from convert.layout import Tensors, expected_shapes, fit
-from convert.ldm import is_ldm, split_ldm
+from convert.ldm import UNET, is_ldm, split_ldm
 from convert.tensors import find_weights, read_tensors
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 
+_STEM = "diffusion_pytorch_model"
 C = TypeVar("C", AutoencoderKLConfig, UNet2DConditionConfig, CLIPTextConfig)
 
 # Buffers that are computed here, and names of the VAE's attention before diffusers 0.18.
@@ -29,45 +31,50 @@ class Component(Generic[C]):
     tensors: Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
 class StableDiffusion:
-    """What is read of a Stable Diffusion checkpoint; the single file has no tokenizer in it."""
+    """A diffusers folder, or the single file in Latent Diffusion's names; each network is read when it is asked for.
 
-    vae: Component[AutoencoderKLConfig]
-    unet: Component[UNet2DConditionConfig]
-    text_encoder: Component[CLIPTextConfig]
-    tokenizer: Path | None
+    What it reads raises FileNotFoundError where it is missing, and ValueError where it is not the network it should be.
 
-
-def read_sd(path: Path) -> StableDiffusion:
-    """Read a diffusers folder, or the single file in Latent Diffusion's names.
-
-    Raises:
-        FileNotFoundError: the path or a part of the folder is missing.
-        ValueError: a config or the tensors are not those of the networks here.
+    Attributes:
+        tokenizer: its folder; the single file has none in it.
     """
-    if path.is_dir():
-        return StableDiffusion(
-            vae=read_component(path / "vae", AutoencoderKLConfig),
-            unet=read_component(path / "unet", UNet2DConditionConfig),
-            text_encoder=read_component(path / "text_encoder", CLIPTextConfig, stem="model"),
-            tokenizer=path / "tokenizer" if (path / "tokenizer").is_dir() else None,
-        )
+
+    def __init__(self, path: Path) -> None:
+        """Find out what is there, and map the single file."""
+        self._path = path
+        self._parts = None if path.is_dir() else _read_single(path)
+        self.tokenizer = path / "tokenizer" if (path / "tokenizer").is_dir() else None
+
+    @cached_property
+    def vae(self) -> Component[AutoencoderKLConfig]:
+        """The 8x VAE."""
+        return self._read("vae", AutoencoderKLConfig)
+
+    @cached_property
+    def unet(self) -> Component[UNet2DConditionConfig]:
+        """The UNet."""
+        return self._read("unet", UNet2DConditionConfig)
+
+    @cached_property
+    def text_encoder(self) -> Component[CLIPTextConfig]:
+        """CLIP's text encoder."""
+        return self._read("text_encoder", CLIPTextConfig, "model")
+
+    def _read(self, part: str, kind: type[C], stem: str = _STEM) -> Component[C]:
+        if self._parts is None:
+            return read_component(self._path / part, kind, stem)
+        return _component(kind(), self._parts[part], f"{self._path} ({part})")
+
+
+def _read_single(path: Path) -> dict[str, Tensors]:
     tensors = read_tensors(path)
     if not is_ldm(tensors):
-        raise ValueError(
-            f"{path} is not a Stable Diffusion checkpoint: no tensor's name begins with model.diffusion_model"
-        )
-    parts = split_ldm(tensors)
-    return StableDiffusion(
-        vae=_component(AutoencoderKLConfig(), parts["vae"], f"{path} (first_stage_model)"),
-        unet=_component(UNet2DConditionConfig(), parts["unet"], f"{path} (model.diffusion_model)"),
-        text_encoder=_component(CLIPTextConfig(), parts["text_encoder"], f"{path} (cond_stage_model)"),
-        tokenizer=None,
-    )
+        raise ValueError(f"{path} is not a Stable Diffusion checkpoint: no tensor's name begins with {UNET}")
+    return split_ldm(tensors)
 
 
-def read_component(folder: Path, kind: type[C], stem: str = "diffusion_pytorch_model") -> Component[C]:
+def read_component(folder: Path, kind: type[C], stem: str = _STEM) -> Component[C]:
     """Read config.json and the weights of a component's folder, however they are stored."""
     file = folder / "config.json"
     if not file.is_file():

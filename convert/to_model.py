@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.sd import StableDiffusion, read_sd
+from convert.sd import StableDiffusion
 from convert.tvt import read_tvt
 from tvt_jax.model_folder import ModelCard, Network, replaced, write_parts
 from tvt_jax.models.keys import tree_from_torch
@@ -29,7 +29,7 @@ def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str
         ValueError: a part is not what it should be.
         FileExistsError: `out` is something else than a model folder.
     """
-    source = read_sd(sd)
+    source = StableDiffusion(sd)
     networks = {
         "vae": Network(source.vae.config, source.vae.tensors),
         "unet": Network(source.unet.config, source.unet.tensors),
@@ -44,7 +44,7 @@ def import_tvt(tvt: Path, sd: Path, out: Path, *, tokenizer: Path | None = None,
     Raises:
         As `import_sd`.
     """
-    release, source = read_tvt(tvt), read_sd(sd)
+    release, source = read_tvt(tvt), StableDiffusion(sd)
     networks = {
         "vae": Network(release.vae.config, release.vae.tensors),
         "unet": Network(release.unet.config, release.fused),

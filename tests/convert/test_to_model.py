@@ -1,6 +1,7 @@
 """Checkpoints in the forms they are found in, at small size, into model folders: every tensor to the bit."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -126,6 +127,13 @@ def test_the_release_is_fused(sd, release, tmp_path):
     del base["conv_in.weight"], base["conv_in.bias"]
     for name, tensor in base.items():
         np.testing.assert_array_equal(expected[name], tensor)
+
+
+def test_the_release_needs_only_the_text_encoder_of_stable_diffusion(sd, release, tmp_path):
+    for part in ("vae", "unet"):
+        shutil.rmtree(sd / part)
+    import_tvt(release, sd, tmp_path / "model")
+    assert read_model(tmp_path / "model").prompt_embedding.shape == (77, 6)
 
 
 @pytest.mark.parametrize("missing", ["vae.ckpt", "model_TVT.pkl"])
