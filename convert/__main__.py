@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from convert.tensors import read_tensors
 from convert.to_model import PROMPT, import_sd, import_tvt
 from convert.to_torch import export_diffusers, export_tvt
-from convert.verify import compare_outputs, compare_tensors
+from convert.verify import compare_outputs, compare_tensors, read_networks
 
 
 def import_model(
@@ -67,11 +67,11 @@ def verify(*, model: Path, reference: Path, photo: Path | None = None, side: int
         side: side of the middle of the photo that is taken, in pixels
         tolerance: largest difference allowed between results, in standard deviations
     """
-    differs = False
-    for difference in compare_tensors(model, reference):
+    differs, networks = False, read_networks(reference)
+    for difference in compare_tensors(model, networks):
         print(difference)
         differs |= difference.largest > 0
-    for difference in compare_outputs(model, reference, photo, side) if photo else ():
+    for difference in compare_outputs(model, networks, photo, side) if photo else ():
         print(difference)
         differs |= difference.relative > tolerance
     print("they differ" if differs else "they agree")

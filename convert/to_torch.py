@@ -10,12 +10,10 @@ from convert.layout import Tensors
 from convert.tensors import read_safetensors
 from convert.torch_writer import write_torch
 from convert.tvt import LORA_LISTS, VAE_PREFIX
-from tvt_jax.model_folder import is_model_folder, replaced, write_tensors
+from tvt_jax.model_folder import WEIGHTS, replaced, require_model_folder, write_tensors
 
-_WEIGHTS = "diffusion_pytorch_model.safetensors"
 _RANK = 4  # the release's
 _NETWORKS = ("vae", "unet", "text_encoder")
-_OTHERS = ("tokenizer",)
 
 
 def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
@@ -30,14 +28,13 @@ def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
         FileNotFoundError: `model` is not a model folder.
         FileExistsError: `out` holds something.
     """
-    _check(model)
+    require_model_folder(model)
     with replaced(out) as partial:
         for name in _NETWORKS:
             if (model / name).is_dir():
                 _export_network(model / name, partial / name, dtype)
-        for name in _OTHERS:
-            if (model / name).is_dir():
-                shutil.copytree(model / name, partial / name)
+        if (model / "tokenizer").is_dir():
+            shutil.copytree(model / "tokenizer", partial / "tokenizer")
 
 
 def _export_network(source: Path, target: Path, dtype: str) -> None:
@@ -58,11 +55,11 @@ def export_tvt(model: Path, out: Path) -> None:
         FileNotFoundError: `model` is not a model folder, or has no UNet.
         FileExistsError: `out` holds something.
     """
-    _check(model)
+    require_model_folder(model)
     if not (model / "unet").is_dir():
         raise FileNotFoundError(f"{model} has no UNet: the release is a VAE and a UNet")
-    vae = read_safetensors(model / "vae" / _WEIGHTS)
-    unet = read_safetensors(model / "unet" / _WEIGHTS)
+    vae = read_safetensors(model / "vae" / WEIGHTS)
+    unet = read_safetensors(model / "unet" / WEIGHTS)
     with replaced(out) as partial:
         # The release's VAE has no middle block; the one in the folder changes nothing.
         kept = {
@@ -90,7 +87,7 @@ def lora_file(unet: Tensors) -> dict[str, Any]:
         if has_lora and leaf == "weight":
             adapter = adapter_of(name)
             modules[adapter].append(module)
-            tensors |= _zero_lora(f"{module}", adapter, tensor.shape)
+            tensors |= _zero_lora(module, adapter, tensor.shape)
     lists = {LORA_LISTS[adapter]: names for adapter, names in modules.items()}
     return {**lists, "rank_unet": _RANK, "state_dict_unet": tensors}
 
@@ -108,8 +105,3 @@ def _zero_lora(module: str, adapter: str, shape: tuple[int, ...]) -> Tensors:
         f"{module}.lora_A.{adapter}.weight": np.zeros((_RANK, *shape[1:]), np.float32),
         f"{module}.lora_B.{adapter}.weight": np.zeros((shape[0], _RANK, *point), np.float32),
     }
-
-
-def _check(model: Path) -> None:
-    if not is_model_folder(model):
-        raise FileNotFoundError(f"{model} is not a model folder: `import` makes one, and so does train.py --export")

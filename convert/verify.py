@@ -9,14 +9,12 @@ import numpy as np
 from PIL import Image
 
 from convert.sd import Component, read_component
-from convert.tensors import find_weights, read_safetensors
+from convert.tensors import read_safetensors
 from convert.tvt import read_tvt
 from tvt_jax.inference.upscaler import Upscaler
-from tvt_jax.model_folder import read_model, with_middle
+from tvt_jax.model_folder import WEIGHTS, read_model, with_middle
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
-
-_STEM = "diffusion_pytorch_model"
 
 
 @dataclass(frozen=True)
@@ -43,25 +41,6 @@ class Difference:
         return f"{self.what}: largest difference {self.largest:.2e}, {self.relative:.2e} standard deviations"
 
 
-def compare_tensors(model: Path, reference: Path) -> Iterator[Difference]:
-    """Compare every tensor of the VAE and the UNet, and give the worst of each network.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: the two do not hold the same tensors.
-    """
-    networks = read_networks(reference)
-    for part, theirs in (("vae", networks.vae.tensors), ("unet", networks.unet.tensors)):
-        held = read_safetensors(find_weights(model / part, _STEM))
-        if differing := sorted(held.keys() ^ theirs.keys()):
-            raise ValueError(f"{model / part} and {reference} do not hold the same tensors: {', '.join(differing[:8])}")
-        worst = max(
-            (Difference.of(name, held[name], np.asarray(tensor, np.float32)) for name, tensor in theirs.items()),
-            key=lambda difference: difference.largest,
-        )
-        yield replace(worst, what=f"{part}, {len(theirs)} tensors, {worst.what}")
-
-
 @dataclass(frozen=True)
 class Networks:
     """VAE and UNet of the PyTorch files, the VAE with the middle block that diffusers expects, the LoRA fused."""
@@ -81,12 +60,32 @@ def read_networks(reference: Path) -> Networks:
     return Networks(Component(vae.config, with_middle(vae.config, vae.tensors)), unet)
 
 
-def compare_outputs(model: Path, reference: Path, photo: Path, side: int) -> Iterator[Difference]:
+def compare_tensors(model: Path, networks: Networks) -> Iterator[Difference]:
+    """Compare every tensor of the VAE and the UNet, and give the worst of each network.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the two do not hold the same tensors.
+    """
+    for part, theirs in (("vae", networks.vae.tensors), ("unet", networks.unet.tensors)):
+        held = read_safetensors(model / part / WEIGHTS)
+        if differing := sorted(held.keys() ^ theirs.keys()):
+            raise ValueError(
+                f"{model / part} and the reference do not hold the same tensors: {', '.join(differing[:8])}"
+            )
+        worst = max(
+            (Difference.of(name, held[name], np.asarray(tensor, np.float32)) for name, tensor in theirs.items()),
+            key=lambda difference: difference.largest,
+        )
+        yield replace(worst, what=f"{part}, {len(theirs)} tensors, {worst.what}")
+
+
+def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> Iterator[Difference]:
     """Run encode, UNet, decode and the whole restoration here and in PyTorch, each network on the same inputs.
 
     Args:
         model: the model folder.
-        reference: the PyTorch files.
+        networks: those of the PyTorch files.
         photo: its middle, `side` pixels large, is what the networks see.
         side: a multiple of the networks' downsampling.
 
@@ -98,7 +97,7 @@ def compare_outputs(model: Path, reference: Path, photo: Path, side: int) -> Ite
     ours = Upscaler(replace(folder, card=replace(folder.card, posterior="mean")))
     if ours.unet is None or folder.prompt_embedding is None:
         raise ValueError(f"{model} has no UNet or no prompt: there is no restoration to compare")
-    theirs = _Reference(read_networks(reference), folder.card.time_step, folder.prompt_embedding)
+    theirs = _Reference(networks, folder.card.time_step, folder.prompt_embedding)
     x = _middle(photo, side)
     latent = theirs.encode(x)
     yield Difference.of("encode", np.asarray(ours.vae.encode(x).mean), latent)

@@ -22,7 +22,7 @@ from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 
-_WEIGHTS = "diffusion_pytorch_model.safetensors"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 _TEXT_WEIGHTS = "model.safetensors"  # as transformers calls them
 _PROMPTS = "prompt_embedding.safetensors"
 _CARD = "tvt.json"
@@ -93,16 +93,13 @@ def read_model(path: str | os.PathLike[str]) -> ModelFolder:
         ValueError: a config asks for what the networks here cannot do.
     """
     folder = Path(path)
-    if not is_model_folder(folder):
-        raise FileNotFoundError(
-            f"{folder} is not a model folder, having no {_CARD}; `python -m convert import` makes one"
-        )
+    require_model_folder(folder)
     vae_config, vae = _read_vae(folder / "vae")
     source_config, source = _read_vae(folder / "vae_source") if (folder / "vae_source").is_dir() else (None, None)
     unet_config = unet = None
     if (folder / "unet").is_dir():
         unet_config = UNet2DConditionConfig.from_json(_read_json(folder / "unet" / "config.json"))
-        unet = tree_from_torch(read_weights(folder / "unet" / _WEIGHTS))
+        unet = tree_from_torch(read_weights(folder / "unet" / WEIGHTS))
     prompts = read_weights(folder / _PROMPTS) if (folder / _PROMPTS).is_file() else {}
     return ModelFolder(
         card=_read_card(folder / _CARD),
@@ -120,6 +117,14 @@ def read_model(path: str | os.PathLike[str]) -> ModelFolder:
 def is_model_folder(folder: Path) -> bool:
     """Tell a model folder from others."""
     return (folder / _CARD).is_file()
+
+
+def require_model_folder(folder: Path) -> None:
+    """Raise FileNotFoundError for any other folder, or none."""
+    if not is_model_folder(folder):
+        raise FileNotFoundError(
+            f"{folder} is not a model folder, having no {_CARD}; `python -m convert import` makes one"
+        )
 
 
 def write_model(path: str | os.PathLike[str], folder: ModelFolder, dtype: str = "float32") -> None:
@@ -153,7 +158,7 @@ def write_parts(
             tensors = with_middle(config, tensors)
         (folder / name).mkdir()
         _write_json(folder / name / "config.json", config.to_json())
-        weights = _TEXT_WEIGHTS if isinstance(config, CLIPTextConfig) else _WEIGHTS
+        weights = _TEXT_WEIGHTS if isinstance(config, CLIPTextConfig) else WEIGHTS
         write_tensors(folder / name / weights, tensors, dtype)
     if embeddings := {name: value for name, value in prompts.items() if value is not None}:
         write_tensors(folder / _PROMPTS, embeddings, "float32")
@@ -230,7 +235,7 @@ def _identity_resnet(prefix: str, channels: int) -> dict[str, np.ndarray]:
 
 
 def _read_vae(folder: Path) -> tuple[AutoencoderKLConfig, PyTree]:
-    tensors = read_weights(folder / _WEIGHTS)
+    tensors = read_weights(folder / WEIGHTS)
     middle = [name for name in tensors if ".mid_block." in name]
     has_middle = any(".attentions." in name or (".conv2." in name and tensors[name].any()) for name in middle)
     if not has_middle:

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from convert.to_model import import_sd
-from convert.verify import compare_outputs, compare_tensors
+from convert.verify import compare_outputs, compare_tensors, read_networks
 from tvt_jax.model_folder import read_model, write_model
 
 
@@ -14,7 +14,7 @@ def model(sd, tmp_path):
 
 
 def test_what_was_imported_is_the_same(sd, model):
-    vae, unet = compare_tensors(model, sd)
+    vae, unet = compare_tensors(model, read_networks(sd))
     assert (vae.largest, unet.largest) == (0, 0)
     assert vae.what.startswith("vae, ")
 
@@ -23,7 +23,7 @@ def test_a_changed_tensor_is_found(sd, model):
     folder = read_model(model)
     folder.unet["conv_in"]["bias"][1] += 0.25
     write_model(model, folder)
-    vae, unet = compare_tensors(model, sd)
+    vae, unet = compare_tensors(model, read_networks(sd))
     assert vae.largest == 0
     assert unet.largest == pytest.approx(0.25)
     assert unet.what.endswith("conv_in.bias")
@@ -34,17 +34,17 @@ def test_other_tensors_are_refused(sd, model):
     del folder.unet["conv_in"]["bias"]
     write_model(model, folder)
     with pytest.raises(ValueError, match=r"do not hold the same tensors: conv_in\.bias"):
-        list(compare_tensors(model, sd))
+        list(compare_tensors(model, read_networks(sd)))
 
 
 def test_results_agree_with_pytorchs_until_a_weight_is_changed(sd, model, photo):
-    differences = {difference.what: difference for difference in compare_outputs(model, sd, photo, 64)}
+    differences = {difference.what: difference for difference in compare_outputs(model, read_networks(sd), photo, 64)}
     assert list(differences) == ["encode", "unet", "decode", "restoration"]
     # float32 in both, sums in another order; the networks are of random weights.
     assert all(difference.relative < 1e-4 for difference in differences.values()), differences
     folder = read_model(model)
     folder.unet["conv_in"]["kernel"][:] *= 1.01
     write_model(model, dataclasses.replace(folder))
-    changed = {difference.what: difference for difference in compare_outputs(model, sd, photo, 64)}
+    changed = {difference.what: difference for difference in compare_outputs(model, read_networks(sd), photo, 64)}
     assert changed["encode"] == differences["encode"]
     assert min(changed[name].relative for name in ("unet", "restoration")) > 1e-3
