@@ -89,7 +89,7 @@ def unet_name(name: str) -> str:
     block = re.match(r"(input|output)_blocks\.(\d+)\.(\d)\.(.*)", name)
     if block and not name.startswith("input_blocks.0."):
         side, index, part, rest = block[1], int(block[2]), int(block[3]), block[4]
-        name = f"{_input(index, part, rest) if side == 'input' else _output(index, part, rest)}"
+        name = (_input if side == "input" else _output)(index, part, rest)
     return _rename(_rename(name, _UNET_MODULES), _RESNET_MODULES)
 
 
@@ -121,5 +121,5 @@ def text_tensors(name: str, tensor: np.ndarray) -> dict[str, np.ndarray]:
 
 def _rename(name: str, modules: Mapping[str, str]) -> str:
     for old, new in modules.items():
-        name = re.sub(rf"(?<![\w]){old}(?![\w])", new, name)
+        name = re.sub(rf"(?<!\w){old}(?!\w)", new, name)
     return name

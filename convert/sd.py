@@ -2,33 +2,22 @@
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
 
 from convert.layout import Tensors, expected_shapes, fit
 from convert.ldm import UNET, is_ldm, split_ldm
 from convert.tensors import find_weights, read_tensors
+from tvt_jax.model_folder import C, Network
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 
 _STEM = "diffusion_pytorch_model"
-C = TypeVar("C", AutoencoderKLConfig, UNet2DConditionConfig, CLIPTextConfig)
 
 # Buffers that are computed here, and names of the VAE's attention before diffusers 0.18.
 _BUFFERS = ("position_ids",)
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-
-
-@dataclass(frozen=True)
-class Component(Generic[C]):
-    """A network of a checkpoint: its shape, and its tensors by diffusers' names, mapped from the file."""
-
-    config: C
-    tensors: Mapping[str, Any]
 
 
 class StableDiffusion:
@@ -47,24 +36,24 @@ class StableDiffusion:
         self.tokenizer = path / "tokenizer" if (path / "tokenizer").is_dir() else None
 
     @cached_property
-    def vae(self) -> Component[AutoencoderKLConfig]:
+    def vae(self) -> Network[AutoencoderKLConfig]:
         """The 8x VAE."""
         return self._read("vae", AutoencoderKLConfig)
 
     @cached_property
-    def unet(self) -> Component[UNet2DConditionConfig]:
+    def unet(self) -> Network[UNet2DConditionConfig]:
         """The UNet."""
         return self._read("unet", UNet2DConditionConfig)
 
     @cached_property
-    def text_encoder(self) -> Component[CLIPTextConfig]:
+    def text_encoder(self) -> Network[CLIPTextConfig]:
         """CLIP's text encoder."""
         return self._read("text_encoder", CLIPTextConfig, "model")
 
-    def _read(self, part: str, kind: type[C], stem: str = _STEM) -> Component[C]:
+    def _read(self, part: str, kind: type[C], stem: str = _STEM) -> Network[C]:
         if self._parts is None:
-            return read_component(self._path / part, kind, stem)
-        return _component(kind(), self._parts[part], f"{self._path} ({part})")
+            return read_network(self._path / part, kind, stem)
+        return _network(kind(), self._parts[part], f"{self._path} ({part})")
 
 
 def _read_single(path: Path) -> dict[str, Tensors]:
@@ -74,18 +63,18 @@ def _read_single(path: Path) -> dict[str, Tensors]:
     return split_ldm(tensors)
 
 
-def read_component(folder: Path, kind: type[C], stem: str = _STEM) -> Component[C]:
+def read_network(folder: Path, kind: type[C], stem: str = _STEM) -> Network[C]:
     """Read config.json and the weights of a component's folder, however they are stored."""
     file = folder / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing: {folder} is not a component of a diffusers model")
     config = kind.from_json(json.loads(file.read_text()))
-    return _component(config, read_tensors(find_weights(folder, stem)), str(folder))
+    return _network(config, read_tensors(find_weights(folder, stem)), str(folder))
 
 
-def _component(config: C, tensors: Tensors, origin: str) -> Component[C]:
+def _network(config: C, tensors: Tensors, origin: str) -> Network[C]:
     renamed = {modern_name(name): tensor for name, tensor in tensors.items()}
-    return Component(config, fit(renamed, expected_shapes(config), origin, ignored=_BUFFERS))
+    return Network(config, fit(renamed, expected_shapes(config), origin, ignored=_BUFFERS))
 
 
 def modern_name(name: str) -> str:

@@ -30,10 +30,7 @@ def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str
         FileExistsError: `out` is something else than a model folder.
     """
     source = StableDiffusion(sd)
-    networks = {
-        "vae": Network(source.vae.config, source.vae.tensors),
-        "unet": Network(source.unet.config, source.unet.tensors),
-    }
+    networks: dict[str, Network] = {"vae": source.vae, "unet": source.unet}
     card = ModelCard(source=f"Stable Diffusion, {sd.name}", prompt=prompt, negative_prompt=NEGATIVE_PROMPT)
     _write(out, card, networks, source, tokenizer)
 
@@ -45,10 +42,7 @@ def import_tvt(tvt: Path, sd: Path, out: Path, *, tokenizer: Path | None = None,
         As `import_sd`.
     """
     release, source = read_tvt(tvt), StableDiffusion(sd)
-    networks = {
-        "vae": Network(release.vae.config, release.vae.tensors),
-        "unet": Network(release.unet.config, release.fused),
-    }
+    networks: dict[str, Network] = {"vae": release.vae, "unet": Network(release.unet.config, release.fused)}
     card = ModelCard(
         source=f"the TVT release, {tvt.name}, on Stable Diffusion, {sd.name}",
         posterior="sample",
@@ -66,7 +60,7 @@ def _write(
     if folder is None:
         raise FileNotFoundError("this checkpoint has no tokenizer: give the folder of one with --tokenizer")
     prompts = _embed(source, Tokenizer(folder), {"prompt": card.prompt, "negative_prompt": card.negative_prompt})
-    networks["text_encoder"] = Network(source.text_encoder.config, source.text_encoder.tensors)
+    networks["text_encoder"] = source.text_encoder
     with replaced(out) as partial:
         write_parts(partial, card, networks, prompts, "float32")
         shutil.copytree(folder, partial / "tokenizer")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from convert.layout import Tensors, expected_shapes, fit
-from convert.sd import Component, read_component
+from convert.sd import read_network
 from convert.tensors import read_tensors, read_torch
+from tvt_jax.model_folder import Network
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 
@@ -70,8 +71,8 @@ class FusedTensor:
 class TVT:
     """The release: VAE-D4, and the UNet with its LoRA still apart."""
 
-    vae: Component[AutoencoderKLConfig]
-    unet: Component[UNet2DConditionConfig]
+    vae: Network[AutoencoderKLConfig]
+    unet: Network[UNet2DConditionConfig]
     lora: dict[str, LoRA]
 
     @cached_property
@@ -100,14 +101,14 @@ def read_tvt(folder: Path) -> TVT:
         for name, tensor in read_tensors(files[0]).items()
         if name.startswith(VAE_PREFIX)
     }
-    unet = read_component(folder / "TVTUNet" / "unet", UNet2DConditionConfig)
+    unet = read_network(folder / "TVTUNet" / "unet", UNet2DConditionConfig)
     trained, lora = split_lora(read_lora_file(files[1]))
     shapes = {name: tensor.shape for name, tensor in unet.tensors.items()}
     tensors = fit({**unet.tensors, **trained}, shapes, str(files[1]))
     check_lora(lora, shapes, str(files[1]))
     return TVT(
-        vae=Component(VAE_D4, fit(vae, expected_shapes(VAE_D4), str(files[0]))),
-        unet=Component(unet.config, tensors),
+        vae=Network(VAE_D4, fit(vae, expected_shapes(VAE_D4), str(files[0]))),
+        unet=Network(unet.config, tensors),
         lora=lora,
     )
 

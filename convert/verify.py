@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from convert.sd import Component, read_component
+from convert.sd import read_network
 from convert.tensors import read_safetensors
 from convert.tvt import read_tvt
 from tvt_jax.inference.upscaler import Upscaler
-from tvt_jax.model_folder import WEIGHTS, read_model, with_middle
+from tvt_jax.model_folder import WEIGHTS, Network, read_model, with_middle
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 
@@ -45,19 +45,19 @@ class Difference:
 class Networks:
     """VAE and UNet of the PyTorch files, the VAE with the middle block that diffusers expects, the LoRA fused."""
 
-    vae: Component[AutoencoderKLConfig]
-    unet: Component[UNet2DConditionConfig]
+    vae: Network[AutoencoderKLConfig]
+    unet: Network[UNet2DConditionConfig]
 
 
 def read_networks(reference: Path) -> Networks:
     """Read the TVT release or a diffusers folder."""
     if (reference / "vae.ckpt").is_file():
         release = read_tvt(reference)
-        vae, unet = release.vae, Component(release.unet.config, release.fused)
+        vae, unet = release.vae, Network(release.unet.config, release.fused)
     else:
-        vae = read_component(reference / "vae", AutoencoderKLConfig)
-        unet = read_component(reference / "unet", UNet2DConditionConfig)
-    return Networks(Component(vae.config, with_middle(vae.config, vae.tensors)), unet)
+        vae = read_network(reference / "vae", AutoencoderKLConfig)
+        unet = read_network(reference / "unet", UNet2DConditionConfig)
+    return Networks(Network(vae.config, with_middle(vae.config, vae.tensors)), unet)
 
 
 def compare_tensors(model: Path, networks: Networks) -> Iterator[Difference]:
@@ -131,9 +131,9 @@ class _Reference:
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         self._kept = float((1 - betas).cumprod(0)[time_step])
 
-    def _load(self, kind: Any, component: Component) -> Any:
-        network = kind.from_config(component.config.to_json())
-        arrays = {name: np.array(tensor, np.float32) for name, tensor in component.tensors.items()}
+    def _load(self, kind: Any, source: Network) -> Any:
+        network = kind.from_config(source.config.to_json())
+        arrays = {name: np.array(tensor, np.float32) for name, tensor in source.tensors.items()}
         state = {name: self._torch.from_numpy(array) for name, array in arrays.items()}
         network.load_state_dict(state, strict=True, assign=True)
         return network.eval()

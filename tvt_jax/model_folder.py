@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -21,6 +21,8 @@ from tvt_jax.models.keys import tree_from_torch, tree_to_torch
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
+
+C = TypeVar("C", AutoencoderKLConfig, UNet2DConditionConfig, CLIPTextConfig)
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 _TEXT_WEIGHTS = "model.safetensors"  # as transformers calls them
@@ -55,10 +57,10 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
-class Network:
-    """A network to be written: its shape, and its tensors by diffusers' names."""
+class Network(Generic[C]):
+    """A network on its way from file to file: its shape, and its tensors by diffusers' names."""
 
-    config: AutoencoderKLConfig | UNet2DConditionConfig | CLIPTextConfig
+    config: C
     tensors: Mapping[str, Any]
 
 
@@ -133,7 +135,7 @@ def write_model(path: str | os.PathLike[str], folder: ModelFolder, dtype: str = 
     Raises:
         FileExistsError: there is something else in that place.
     """
-    networks = {"vae": Network(folder.vae_config, tree_to_torch(folder.vae))}
+    networks: dict[str, Network] = {"vae": Network(folder.vae_config, tree_to_torch(folder.vae))}
     if folder.vae_source_config:
         networks["vae_source"] = Network(folder.vae_source_config, tree_to_torch(folder.vae_source))
     if folder.unet_config:
