@@ -11,11 +11,17 @@ from tyro.conf import Positional
 from convert.tensors import read_tensors
 from convert.to_model import PROMPT, import_sd, import_tvt
 from convert.to_torch import export_diffusers, export_tvt
-from convert.verify import compare_outputs, compare_tensors, read_networks
+from convert.verify import RESTORATION, compare_outputs, compare_tensors, read_networks
 
 
 def import_model(
-    *, sd: Path, out: Path, tvt: Path | None = None, tokenizer: Path | None = None, prompt: str = PROMPT
+    *,
+    sd: Path,
+    out: Path,
+    tvt: Path | None = None,
+    tokenizer: Path | None = None,
+    prompt: str = PROMPT,
+    keep_lora: bool = False,
 ) -> None:
     """Make a model folder of Stable Diffusion 2.1, or of the TVT release on it.
 
@@ -25,9 +31,12 @@ def import_model(
         tvt: the release's folder of checkpoints (ckp); without it, Stable Diffusion itself is imported
         tokenizer: folder of the tokenizer, for a single file, which has none in it
         prompt: what the model is told to make of every picture, unless asked otherwise
+        keep_lora: keep the release's LoRA apart, in a folder that PEFT loads, rather than add it to the weights
     """
     if tvt:
-        import_tvt(tvt, sd, out, tokenizer=tokenizer, prompt=prompt)
+        import_tvt(tvt, sd, out, tokenizer=tokenizer, prompt=prompt, keep_lora=keep_lora)
+    elif keep_lora:
+        raise ValueError("--keep-lora is for --tvt: Stable Diffusion has no LoRA")
     else:
         import_sd(sd, out, tokenizer=tokenizer, prompt=prompt)
     print(f"wrote {out}")
@@ -57,7 +66,15 @@ def export(
     print(f"wrote {out}")
 
 
-def verify(*, model: Path, reference: Path, photo: Path | None = None, side: int = 256, tolerance: float = 1e-4) -> int:
+def verify(
+    *,
+    model: Path,
+    reference: Path,
+    photo: Path | None = None,
+    side: int = 256,
+    tolerance: float = 1e-4,
+    pixel_tolerance: float = 2e-3,
+) -> int:
     """Compare a model folder with the PyTorch files it came from: every tensor, and the networks' results in both.
 
     Args:
@@ -65,7 +82,8 @@ def verify(*, model: Path, reference: Path, photo: Path | None = None, side: int
         reference: the TVT release's folder of checkpoints, or a diffusers folder
         photo: compare the results on this photo too, for which PyTorch and diffusers must be installed
         side: side of the middle of the photo that is taken, in pixels
-        tolerance: largest difference allowed between results, in standard deviations
+        tolerance: largest difference allowed between the results of a network, in standard deviations
+        pixel_tolerance: the same between restored pixels, in [-1, 1], which have gone through all the networks
     """
     differs, networks = False, read_networks(reference)
     for difference in compare_tensors(model, networks):
@@ -73,7 +91,8 @@ def verify(*, model: Path, reference: Path, photo: Path | None = None, side: int
         differs |= difference.largest > 0
     for difference in compare_outputs(model, networks, photo, side) if photo else ():
         print(difference)
-        differs |= difference.relative > tolerance
+        in_pixels = difference.what == RESTORATION
+        differs |= difference.largest > pixel_tolerance if in_pixels else difference.relative > tolerance
     print("they differ" if differs else "they agree")
     return 1 if differs else 0
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convert.lora import Branches, fuse, write_branches
 from convert.sd import StableDiffusion
 from convert.tvt import read_tvt
 from tvt_jax.model_folder import ModelCard, Network, replaced, write_parts
@@ -30,19 +31,22 @@ def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str
         FileExistsError: `out` is something else than a model folder.
     """
     source = StableDiffusion(sd)
-    networks: dict[str, Network] = {"vae": source.vae, "unet": source.unet}
-    card = ModelCard(source=f"Stable Diffusion, {sd.name}", prompt=prompt, negative_prompt=NEGATIVE_PROMPT)
-    _write(out, card, networks, source, tokenizer)
+    card = ModelCard(
+        source=f"Stable Diffusion, {sd.name}", prompt=prompt, negative_prompt=NEGATIVE_PROMPT, licence=LICENCE
+    )
+    _write(out, card, {"vae": source.vae, "unet": source.unet}, source, tokenizer)
 
 
-def import_tvt(tvt: Path, sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str = PROMPT) -> None:
-    """Write the TVT release as a model folder, its LoRA fused; of Stable Diffusion it needs the text encoder.
+def import_tvt(
+    tvt: Path, sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str = PROMPT, keep_lora: bool = False
+) -> None:
+    """Write the TVT release as a model folder, its LoRA fused or beside the UNet; SD gives it the text encoder.
 
     Raises:
         As `import_sd`.
     """
     release, source = read_tvt(tvt), StableDiffusion(sd)
-    networks: dict[str, Network] = {"vae": release.vae, "unet": Network(release.unet.config, release.fused)}
+    unet = release.unet if keep_lora else Network(release.unet.config, fuse(release.unet.tensors, release.lora))
     card = ModelCard(
         source=f"the TVT release, {tvt.name}, on Stable Diffusion, {sd.name}",
         posterior="sample",
@@ -50,19 +54,26 @@ def import_tvt(tvt: Path, sd: Path, out: Path, *, tokenizer: Path | None = None,
         negative_prompt=NEGATIVE_PROMPT,
         licence=LICENCE,
     )
-    _write(out, card, networks, source, tokenizer)
+    _write(out, card, {"vae": release.vae, "unet": unet}, source, tokenizer, release.lora if keep_lora else {})
 
 
 def _write(
-    out: Path, card: ModelCard, networks: dict[str, Network], source: StableDiffusion, tokenizer: Path | None
+    out: Path,
+    card: ModelCard,
+    networks: dict[str, Network],
+    source: StableDiffusion,
+    tokenizer: Path | None,
+    lora: Branches | None = None,
 ) -> None:
     folder = tokenizer or source.tokenizer
     if folder is None:
         raise FileNotFoundError("this checkpoint has no tokenizer: give the folder of one with --tokenizer")
     prompts = _embed(source, Tokenizer(folder), {"prompt": card.prompt, "negative_prompt": card.negative_prompt})
-    networks["text_encoder"] = source.text_encoder
+    networks = {**networks, "text_encoder": source.text_encoder}
     with replaced(out) as partial:
         write_parts(partial, card, networks, prompts, "float32")
+        if lora:
+            write_branches(partial, lora)
         shutil.copytree(folder, partial / "tokenizer")
 
 

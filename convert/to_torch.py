@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from convert.layout import Tensors
+from convert.lora import Branches, LoRA, fuse, read_branches
 from convert.tensors import read_safetensors
 from convert.torch_writer import write_torch
 from convert.tvt import LORA_LISTS, VAE_PREFIX
 from tvt_jax.model_folder import WEIGHTS, replaced, require_model_folder, write_tensors
 
-_RANK = 4  # the release's
-_NETWORKS = ("vae", "unet", "text_encoder")
+_RANK = 4  # the release's, where the LoRA is fused
 
 
 def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
@@ -30,22 +30,24 @@ def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
     """
     require_model_folder(model)
     with replaced(out) as partial:
-        for name in _NETWORKS:
+        for name in ("vae", "text_encoder"):
             if (model / name).is_dir():
                 _export_network(model / name, partial / name, dtype)
+        if (model / "unet").is_dir():
+            _export_network(model / "unet", partial / "unet", dtype, read_branches(model))
         if (model / "tokenizer").is_dir():
             shutil.copytree(model / "tokenizer", partial / "tokenizer")
 
 
-def _export_network(source: Path, target: Path, dtype: str) -> None:
+def _export_network(source: Path, target: Path, dtype: str, fused: Branches | None = None) -> None:
     target.mkdir()
     shutil.copy(source / "config.json", target)
     for weights in source.glob("*.safetensors"):
-        write_tensors(target / weights.name, read_safetensors(weights), dtype)
+        write_tensors(target / weights.name, fuse(read_safetensors(weights), fused or {}), dtype)
 
 
 def export_tvt(model: Path, out: Path) -> None:
-    """Write the files of the TVT release, in float32: fused weights in `TVTUNet/unet`, and a LoRA of zeros beside them.
+    """Write the files of the TVT release, in float32; where the LoRA is fused, there is one of zeros in its place.
 
     Args:
         model: the model folder of a 4x VAE and a UNet whose first level and last are the new ones.
@@ -70,11 +72,12 @@ def export_tvt(model: Path, out: Path) -> None:
         write_torch(partial / "vae.ckpt", {"state_dict": kept})
         (partial / "TVTUNet").mkdir()
         _export_network(model / "unet", partial / "TVTUNet" / "unet", "float32")
-        write_torch(partial / "model_TVT.pkl", lora_file(unet))
+        write_torch(partial / "model_TVT.pkl", lora_file(unet, read_branches(model)))
 
 
-def lora_file(unet: Tensors) -> dict[str, Any]:
-    """Give the content of model_TVT.pkl: LoRA that adds nothing, and the layers that the release trains whole."""
+def lora_file(unet: Tensors, lora: Branches) -> dict[str, Any]:
+    """Give the content of model_TVT.pkl: the LoRA, of zeros where there is none, and the layers trained whole."""
+    rank = min((len(branch.a) for branch in lora.values()), default=_RANK)
     levels = 1 + max(int(name.split(".")[1]) for name in unet if name.startswith("up_blocks."))
     new = ("down_blocks.0.", f"up_blocks.{levels - 1}.", f"up_blocks.{levels - 2}.upsamplers.")
     modules: dict[str, list[str]] = {adapter: [] for adapter in LORA_LISTS}
@@ -87,9 +90,11 @@ def lora_file(unet: Tensors) -> dict[str, Any]:
         if has_lora and leaf == "weight":
             adapter = adapter_of(name)
             modules[adapter].append(module)
-            tensors |= _zero_lora(module, adapter, tensor.shape)
+            branch = lora.get(module) or _zero_lora(rank, tensor.shape)
+            tensors[f"{module}.lora_A.{adapter}.weight"] = branch.a
+            tensors[f"{module}.lora_B.{adapter}.weight"] = branch.b
     lists = {LORA_LISTS[adapter]: names for adapter, names in modules.items()}
-    return {**lists, "rank_unet": _RANK, "state_dict_unet": tensors}
+    return {**lists, "rank_unet": rank, "state_dict_unet": tensors}
 
 
 def adapter_of(name: str) -> str:
@@ -99,9 +104,6 @@ def adapter_of(name: str) -> str:
     return "default_decoder" if name.startswith("up_blocks.") else "default_others"
 
 
-def _zero_lora(module: str, adapter: str, shape: tuple[int, ...]) -> Tensors:
+def _zero_lora(rank: int, shape: tuple[int, ...]) -> LoRA:
     point = (1,) * (len(shape) - 2)
-    return {
-        f"{module}.lora_A.{adapter}.weight": np.zeros((_RANK, *shape[1:]), np.float32),
-        f"{module}.lora_B.{adapter}.weight": np.zeros((shape[0], _RANK, *point), np.float32),
-    }
+    return LoRA(np.zeros((rank, *shape[1:]), np.float32), np.zeros((shape[0], rank, *point), np.float32))

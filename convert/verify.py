@@ -1,6 +1,6 @@
 """A model folder against the PyTorch files it came from: every tensor, and what the networks make of a photo."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from convert.lora import ALPHA, Branches, fuse, read_branches
 from convert.sd import read_network
 from convert.tensors import read_safetensors
 from convert.tvt import read_tvt
 from tvt_jax.inference.upscaler import Upscaler
-from tvt_jax.model_folder import WEIGHTS, Network, read_model, with_middle
+from tvt_jax.model_folder import LORA, WEIGHTS, Network, read_model, with_middle
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
+
+RESTORATION = "restoration"
 
 
 @dataclass(frozen=True)
@@ -43,21 +46,22 @@ class Difference:
 
 @dataclass(frozen=True)
 class Networks:
-    """VAE and UNet of the PyTorch files, the VAE with the middle block that diffusers expects, the LoRA fused."""
+    """What is in the PyTorch files: the VAE with the middle block that diffusers expects, the UNet and its LoRA."""
 
     vae: Network[AutoencoderKLConfig]
     unet: Network[UNet2DConditionConfig]
+    lora: Branches
 
 
 def read_networks(reference: Path) -> Networks:
     """Read the TVT release or a diffusers folder."""
     if (reference / "vae.ckpt").is_file():
         release = read_tvt(reference)
-        vae, unet = release.vae, Network(release.unet.config, release.fused)
+        vae, unet, lora = release.vae, release.unet, release.lora
     else:
         vae = read_network(reference / "vae", AutoencoderKLConfig)
-        unet = read_network(reference / "unet", UNet2DConditionConfig)
-    return Networks(Network(vae.config, with_middle(vae.config, vae.tensors)), unet)
+        unet, lora = read_network(reference / "unet", UNet2DConditionConfig), {}
+    return Networks(Network(vae.config, with_middle(vae.config, vae.tensors)), unet, lora)
 
 
 def compare_tensors(model: Path, networks: Networks) -> Iterator[Difference]:
@@ -67,17 +71,30 @@ def compare_tensors(model: Path, networks: Networks) -> Iterator[Difference]:
         FileNotFoundError: a file is missing.
         ValueError: the two do not hold the same tensors.
     """
-    for part, theirs in (("vae", networks.vae.tensors), ("unet", networks.unet.tensors)):
-        held = read_safetensors(model / part / WEIGHTS)
-        if differing := sorted(held.keys() ^ theirs.keys()):
-            raise ValueError(
-                f"{model / part} and the reference do not hold the same tensors: {', '.join(differing[:8])}"
-            )
-        worst = max(
-            (Difference.of(name, held[name], np.asarray(tensor, np.float32)) for name, tensor in theirs.items()),
-            key=lambda difference: difference.largest,
-        )
-        yield replace(worst, what=f"{part}, {len(theirs)} tensors, {worst.what}")
+    yield _worst(model / "vae", read_safetensors(model / "vae" / WEIGHTS), networks.vae.tensors)
+    held, lora = read_safetensors(model / "unet" / WEIGHTS), read_branches(model)
+    kept_apart = bool(lora) and bool(networks.lora)
+    theirs = networks.unet.tensors if kept_apart else fuse(networks.unet.tensors, networks.lora)
+    yield _worst(model / "unet", held if kept_apart else fuse(held, lora), theirs)
+    if kept_apart:
+        yield _worst(model / LORA, _halves(lora), _halves(networks.lora))
+
+
+def _halves(lora: Branches) -> dict[str, np.ndarray]:
+    return {f"{module}.{half}": getattr(branch, half) for module, branch in lora.items() for half in ("a", "b")}
+
+
+def _worst(origin: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Difference:
+    if differing := sorted(ours.keys() ^ theirs.keys()):
+        raise ValueError(f"{origin} and the reference do not hold the same tensors: {', '.join(differing[:8])}")
+    worst = max(
+        (
+            Difference.of(name, np.asarray(ours[name], np.float32), np.asarray(tensor, np.float32))
+            for name, tensor in theirs.items()
+        ),
+        key=lambda difference: difference.largest,
+    )
+    return replace(worst, what=f"{origin.name}, {len(theirs)} tensors, {worst.what}")
 
 
 def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> Iterator[Difference]:
@@ -90,7 +107,7 @@ def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> 
         side: a multiple of the networks' downsampling.
 
     Raises:
-        ImportError: PyTorch or diffusers is not installed.
+        ImportError: PyTorch or diffusers is not installed, or, for LoRA, PEFT.
         ValueError: the model has no UNet.
     """
     folder = read_model(model)
@@ -105,7 +122,7 @@ def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> 
     noise = theirs.predict_noise(scaled)
     yield Difference.of("unet", np.asarray(ours.unet(scaled, np.array([folder.card.time_step]))), noise)
     yield Difference.of("decode", np.asarray(ours.vae.decode(latent)), theirs.decode(latent))
-    yield Difference.of("restoration", ours.restore(x), theirs.restore(x))
+    yield Difference.of(RESTORATION, ours.restore(x), theirs.restore(x))
 
 
 def _middle(photo: Path, side: int) -> np.ndarray:
@@ -116,7 +133,7 @@ def _middle(photo: Path, side: int) -> np.ndarray:
 
 
 class _Reference:
-    """diffusers' networks with the reference's tensors; arrays are NHWC in and out."""
+    """diffusers' networks with the reference's tensors, LoRA in PEFT's hands; arrays are NHWC in and out."""
 
     def __init__(self, networks: Networks, time_step: int, prompt: np.ndarray) -> None:
         import diffusers
@@ -125,6 +142,7 @@ class _Reference:
         self._torch = torch
         self._vae = self._load(diffusers.AutoencoderKL, networks.vae)
         self._unet = self._load(diffusers.UNet2DConditionModel, networks.unet)
+        self._add_lora(networks.lora)
         self._factor = networks.vae.config.scaling_factor
         self._time_step = time_step
         self._prompt = torch.from_numpy(prompt)[None]
@@ -137,6 +155,19 @@ class _Reference:
         state = {name: self._torch.from_numpy(array) for name, array in arrays.items()}
         network.load_state_dict(state, strict=True, assign=True)
         return network.eval()
+
+    def _add_lora(self, lora: Branches) -> None:
+        if not lora:
+            return
+        from peft import LoraConfig, inject_adapter_in_model
+
+        (rank,) = {len(branch.a) for branch in lora.values()}
+        config = LoraConfig(r=rank, lora_alpha=int(ALPHA), target_modules=list(lora))
+        inject_adapter_in_model(config, self._unet)
+        for module, branch in lora.items():
+            layer = self._unet.get_submodule(module)
+            for half, array in ((layer.lora_A, branch.a), (layer.lora_B, branch.b)):
+                half["default"].weight.data = self._torch.from_numpy(np.array(array, np.float32))
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         return self._run(lambda image: self._vae.encode(image).latent_dist.mean, x)

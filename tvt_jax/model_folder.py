@@ -17,7 +17,8 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Float, PyTree
 from safetensors.numpy import load_file
 
-from tvt_jax.models.keys import tree_from_torch, tree_to_torch
+from tvt_jax.models.keys import lora_from_torch, tree_from_torch, tree_to_torch
+from tvt_jax.models.lora import fuse_lora
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
@@ -25,6 +26,10 @@ from tvt_jax.models.vae import AutoencoderKLConfig
 C = TypeVar("C", AutoencoderKLConfig, UNet2DConditionConfig, CLIPTextConfig)
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+LORA = "unet_lora"  # a folder that PEFT loads onto the UNet
+LORA_WEIGHTS = "adapter_model.safetensors"
+LORA_PREFIX = "base_model.model."
+_LORA_CONFIG = "adapter_config.json"
 _TEXT_WEIGHTS = "model.safetensors"  # as transformers calls them
 _PROMPTS = "prompt_embedding.safetensors"
 _CARD = "tvt.json"
@@ -70,7 +75,7 @@ class ModelFolder:
 
     Attributes:
         vae: the VAE in use.
-        unet: the UNet, LoRA fused; None for a stage that trains the VAE alone.
+        unet: the UNet, with the LoRA that a folder may keep apart; None for a stage that trains the VAE alone.
         vae_source: the 8x VAE that the VAE in use was transferred from, kept with the decoder stage's result.
         prompt_embedding: default prompt, (tokens, width).
         negative_prompt_embedding: negative prompt, (tokens, width).
@@ -100,8 +105,7 @@ def read_model(path: str | os.PathLike[str]) -> ModelFolder:
     source_config, source = _read_vae(folder / "vae_source") if (folder / "vae_source").is_dir() else (None, None)
     unet_config = unet = None
     if (folder / "unet").is_dir():
-        unet_config = UNet2DConditionConfig.from_json(_read_json(folder / "unet" / "config.json"))
-        unet = tree_from_torch(read_weights(folder / "unet" / WEIGHTS))
+        unet_config, unet = _read_unet(folder)
     prompts = read_weights(folder / _PROMPTS) if (folder / _PROMPTS).is_file() else {}
     return ModelFolder(
         card=_read_card(folder / _CARD),
@@ -244,6 +248,31 @@ def _read_vae(folder: Path) -> tuple[AutoencoderKLConfig, PyTree]:
         tensors = {name: tensor for name, tensor in tensors.items() if name not in middle}
     config = AutoencoderKLConfig.from_json(_read_json(folder / "config.json"), mid_block=has_middle)
     return config, tree_from_torch(tensors)
+
+
+def _read_unet(folder: Path) -> tuple[UNet2DConditionConfig, PyTree]:
+    params = tree_from_torch(read_weights(folder / "unet" / WEIGHTS))
+    if (folder / LORA).is_dir():
+        tensors = read_weights(folder / LORA / LORA_WEIGHTS)
+        lora = lora_from_torch({name.removeprefix(LORA_PREFIX): tensor for name, tensor in tensors.items()})
+        params = fuse_lora(params, lora, read_lora_scale(folder))
+    return UNet2DConditionConfig.from_json(_read_json(folder / "unet" / "config.json")), params
+
+
+def read_lora_scale(folder: Path) -> float:
+    """Give the factor on the LoRA of a model folder."""
+    config = _read_json(folder / LORA / _LORA_CONFIG)
+    return config["lora_alpha"] / config["r"]
+
+
+def write_lora(folder: Path, tensors: Mapping[str, Any], rank: int, alpha: float) -> None:
+    """Write LoRA beside the UNet of a model folder; its tensors are MODULE.lora_A.weight and MODULE.lora_B.weight."""
+    modules = sorted({name.split(".lora_")[0] for name in tensors})
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "target_modules": modules}
+    (folder / LORA).mkdir()
+    _write_json(folder / LORA / _LORA_CONFIG, config)
+    named = {f"{LORA_PREFIX}{name}": tensor for name, tensor in tensors.items()}
+    write_tensors(folder / LORA / LORA_WEIGHTS, named, "float32")
 
 
 def read_weights(file: Path) -> dict[str, np.ndarray]:

@@ -6,8 +6,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
+from peft import PeftModel
+from safetensors.numpy import load_file
 
-from convert import tvt
 from convert.to_model import NEGATIVE_PROMPT, import_sd, import_tvt
 from tests.convert.small import UNET, VAE, VAE_D4, random_tensors, save
 from tvt_jax.inference.prompt import with_prompt
@@ -85,31 +87,6 @@ def test_a_checkpoint_without_a_tokenizer_needs_one(sd, tokenizer, tmp_path):
     assert (tmp_path / "model" / "tokenizer" / "vocab.json").is_file()
 
 
-@pytest.fixture
-def release(tmp_path, monkeypatch):
-    """The release's folder with small networks: LoRA of rank 4 on two layers, one of which is trained besides."""
-    monkeypatch.setattr(tvt, "VAE_D4", VAE_D4)
-    folder, unet = tmp_path / "ckp", random_tensors(UNET, 1)
-    vae = {f"vaeDe4.{name}": torch.from_numpy(x) for name, x in random_tensors(VAE_D4, 2).items()}
-    save(folder / "TVTUNet" / "unet" / "diffusion_pytorch_model.safetensors", unet)
-    (folder / "TVTUNet" / "unet" / "config.json").write_text(json.dumps(UNET.to_json()))
-    torch.save({"state_dict": vae | {"vae.other": torch.zeros(3)}, "global_step": 7}, folder / "vae.ckpt")
-    generator = torch.Generator().manual_seed(0)
-    draw = lambda *shape: torch.randn(shape, generator=generator)  # noqa: E731
-    query = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
-    lora = {
-        "conv_in.base_layer.weight": draw(4, 4, 3, 3),
-        "conv_in.base_layer.bias": draw(4),
-        "conv_in.lora_A.default_encoder.weight": draw(4, 4, 3, 3),
-        "conv_in.lora_B.default_encoder.weight": draw(4, 4, 1, 1),
-        f"{query}.lora_A.default_others.weight": draw(4, 8),
-        f"{query}.lora_B.default_others.weight": draw(8, 4),
-    }
-    lists: dict = {f"unet_lora_{part}_modules": [] for part in ("encoder", "decoder", "others")}
-    torch.save({**lists, "rank_unet": 4, "state_dict_unet": lora}, folder / "model_TVT.pkl")
-    return folder
-
-
 def test_the_release_is_fused(sd, release, tmp_path):
     import_tvt(release, sd, tmp_path / "model")
     model = read_model(tmp_path / "model")
@@ -127,6 +104,31 @@ def test_the_release_is_fused(sd, release, tmp_path):
     del base["conv_in.weight"], base["conv_in.bias"]
     for name, tensor in base.items():
         np.testing.assert_array_equal(expected[name], tensor)
+
+
+def test_lora_is_kept_apart_on_demand(sd, release, tmp_path):
+    import_tvt(release, sd, tmp_path / "fused")
+    import_tvt(release, sd, tmp_path / "model", keep_lora=True)
+    fused, model = (tree_to_torch(read_model(tmp_path / name).unet) for name in ("fused", "model"))
+    assert set(fused) == set(model)
+    for name, tensor in fused.items():
+        np.testing.assert_allclose(model[name], tensor, atol=1e-5)  # The same sum, in another order.
+    held = load_file(tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors")
+    query = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    np.testing.assert_array_equal(held[query], random_tensors(UNET, 1)[query])
+
+
+def test_peft_loads_the_lora_that_is_kept(sd, release, tmp_path):
+    import_tvt(release, sd, tmp_path / "model", keep_lora=True)
+    import_tvt(release, sd, tmp_path / "fused")
+    x, text = torch.randn(1, 4, 8, 8), torch.randn(1, 3, 6)
+    plain, fused = (UNet2DConditionModel.from_pretrained(tmp_path / name / "unet") for name in ("model", "fused"))
+    with torch.no_grad():
+        without = plain(x, 1, text).sample
+        adapted = PeftModel.from_pretrained(plain, tmp_path / "model" / "unet_lora")
+        ours, theirs = (network(x, 1, text).sample for network in (fused, adapted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert (ours - without).abs().max() > 0.1
 
 
 def test_the_release_needs_only_the_text_encoder_of_stable_diffusion(sd, release, tmp_path):

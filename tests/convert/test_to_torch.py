@@ -10,8 +10,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from convert import tvt
 from convert.layout import expected_shapes
+from convert.lora import fuse
 from convert.tensors import read_safetensors, read_torch
-from convert.to_model import import_sd
+from convert.to_model import import_sd, import_tvt
 from convert.to_torch import export_diffusers, export_tvt, lora_file
 from tests.convert.small import UNET, VAE_D4, random_tensors
 from tvt_jax.model_folder import ModelCard, ModelFolder, write_model
@@ -86,7 +87,7 @@ def test_the_releases_files_come_back_as_they_were(tmp_path, monkeypatch):
     write_model(tmp_path / "model", model)
     export_tvt(tmp_path / "model", tmp_path / "ckp")
     release = tvt.read_tvt(tmp_path / "ckp")
-    for read, written in ((release.vae.tensors, vae), (release.fused, unet)):
+    for read, written in ((release.vae.tensors, vae), (fuse(release.unet.tensors, release.lora), unet)):
         assert set(read) == set(written)
         for name, tensor in written.items():
             np.testing.assert_array_equal(np.asarray(read[name]), tensor)
@@ -97,12 +98,37 @@ def test_the_releases_files_come_back_as_they_were(tmp_path, monkeypatch):
     assert all(torch.equal(theirs[name], torch.from_numpy(x.copy())) for name, x in content["state_dict_unet"].items())
 
 
+def test_lora_that_was_kept_apart_goes_out_as_it_came(sd, release, tmp_path):
+    import_tvt(release, sd, tmp_path / "model", keep_lora=True)
+    export_tvt(tmp_path / "model", tmp_path / "again")
+    came, gone = tvt.read_tvt(release), tvt.read_tvt(tmp_path / "again")
+    for ours, theirs in ((gone.vae.tensors, came.vae.tensors), (gone.unet.tensors, came.unet.tensors)):
+        assert set(ours) == set(theirs)
+        for name, tensor in theirs.items():
+            np.testing.assert_array_equal(ours[name], tensor)
+    for module, branch in gone.lora.items():
+        for half in ("a", "b"):
+            # Layers that had none have one of zeros: the release's program asks for it.
+            expected = getattr(came.lora[module], half) if module in came.lora else 0
+            np.testing.assert_array_equal(getattr(branch, half), expected)
+    assert came.lora.keys() < gone.lora.keys()
+
+
+def test_lora_that_was_kept_apart_is_in_the_weights_for_diffusers(sd, release, tmp_path):
+    import_tvt(release, sd, tmp_path / "model", keep_lora=True)
+    import_tvt(release, sd, tmp_path / "fused")
+    file = "unet/diffusion_pytorch_model.safetensors"
+    export_diffusers(tmp_path / "model", tmp_path / "out")
+    assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "fused" / file).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["text_encoder", "tokenizer", "unet", "vae"]
+
+
 def test_the_lora_file_holds_what_the_releases_does():
     if not (KEYS / "model_tvt_pkl.json").exists():
         pytest.skip("the lists of published tensors are not here")
     shapes = expected_shapes(TVT_UNET)
     empty = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
-    held = {name: list(tensor.shape) for name, tensor in lora_file(empty)["state_dict_unet"].items()}
+    held = {name: list(tensor.shape) for name, tensor in lora_file(empty, {})["state_dict_unet"].items()}
     assert held == json.loads((KEYS / "model_tvt_pkl.json").read_text())
 
 

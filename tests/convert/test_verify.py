@@ -1,8 +1,9 @@
 import dataclasses
 
 import pytest
+import torch
 
-from convert.to_model import import_sd
+from convert.to_model import import_sd, import_tvt
 from convert.verify import compare_outputs, compare_tensors, read_networks
 from tvt_jax.model_folder import read_model, write_model
 
@@ -48,3 +49,29 @@ def test_results_agree_with_pytorchs_until_a_weight_is_changed(sd, model, photo)
     changed = {difference.what: difference for difference in compare_outputs(model, read_networks(sd), photo, 64)}
     assert changed["encode"] == differences["encode"]
     assert min(changed[name].relative for name in ("unet", "restoration")) > 1e-3
+
+
+@pytest.mark.parametrize("keep_lora", [False, True])
+def test_a_release_agrees_with_pefts_arithmetic(sd, release, photo, tmp_path, keep_lora):
+    import_tvt(release, sd, tmp_path / "model", keep_lora=keep_lora)
+    networks = read_networks(release)
+    parts = {difference.what.split(",")[0]: difference for difference in compare_tensors(tmp_path / "model", networks)}
+    assert list(parts) == ["vae", "unet", "unet_lora"][: 2 + keep_lora]
+    assert not any(difference.largest for difference in parts.values())
+    for difference in compare_outputs(tmp_path / "model", networks, photo, 64):
+        assert difference.relative < 1e-4, difference
+
+
+def test_a_changed_lora_is_found(sd, release, photo, tmp_path):
+    import_tvt(release, sd, tmp_path / "model", keep_lora=True)
+    content = torch.load(release / "model_TVT.pkl")
+    content["state_dict_unet"]["conv_in.lora_B.default_encoder.weight"][1] += 0.25
+    torch.save(content, release / "model_TVT.pkl")
+    networks = read_networks(release)
+    *_, lora = compare_tensors(tmp_path / "model", networks)
+    assert lora.largest == pytest.approx(0.25)
+    assert lora.what.endswith("conv_in.b")
+    differences = {
+        difference.what: difference for difference in compare_outputs(tmp_path / "model", networks, photo, 64)
+    }
+    assert differences["unet"].relative > 1e-3

@@ -70,6 +70,23 @@ def test_kernels_take_orthogonal_steps_on_demand(shape):
     np.testing.assert_allclose(new["bias"], expected, rtol=1e-6)
 
 
+def test_kernels_of_equal_shape_take_their_own_steps():
+    """Among others, and whatever their axes: the same as each alone."""
+    generator = np.random.default_rng(0)
+    shapes = {"a": (3, 4), "b": (4,), "c": (1, 1, 3, 4), "d": (4, 3), "e": {"f": (3, 4), "g": (2,)}}
+    params, grads = (
+        jax.tree.map(lambda n: jnp.float32(generator.normal(size=n)), shapes, is_leaf=lambda x: isinstance(x, tuple))
+        for _ in range(2)
+    )
+    config = OptimizerConfig(learning_rate=1e-3, kernel_learning_rate=0.02)
+    new, _ = update(config, grads, config.make().init(params), params)
+
+    def alone(gradient, leaf):
+        return update(config, gradient, config.make().init(leaf), leaf)[0]
+
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-7), new, jax.tree.map(alone, grads, params))
+
+
 def test_both_kinds_of_step_are_resumed(params, tmp_path):
     config = OptimizerConfig(learning_rate=1e-3, kernel_learning_rate=0.02, warmup=3)
     params = jax.tree.map(jnp.asarray, params)

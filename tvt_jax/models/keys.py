@@ -45,3 +45,9 @@ def tree_from_torch(tensors: dict[str, np.ndarray]) -> PyTree:
 def tree_to_torch(params: PyTree) -> dict[str, np.ndarray]:
     """Turn a parameter tree into a diffusers state dict."""
     return dict(to_torch(path, np.asarray(leaf)) for path, leaf in flatten_dict(params).items())
+
+
+def lora_from_torch(tensors: dict[str, np.ndarray]) -> PyTree:
+    """Turn PEFT's tensors, MODULE.lora_A.weight and MODULE.lora_B.weight, into the tree of `tvt_jax.models.lora`."""
+    leaves = (from_torch(name, tensor) for name, tensor in tensors.items())
+    return unflatten_dict({path[:-1]: leaf for path, leaf in leaves})

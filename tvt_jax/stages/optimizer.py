@@ -53,20 +53,58 @@ class OptimizerConfig:
                 adam_b2=self.betas[1],
                 adam_weight_decay=self.weight_decay,
                 adam_learning_rate=self.schedule(),
-                muon_weight_dimension_numbers=_kernels,
+                muon_weight_dimension_numbers=_matrices,
             )
+            optimizer = _on_stacks(optimizer)
         else:
             optimizer = optax.adamw(self.schedule(), *self.betas, weight_decay=self.weight_decay)
         return optax.chain(optax.clip_by_global_norm(self.clip), optimizer) if self.clip else optimizer
 
 
-def _kernels(params: PyTree) -> PyTree:
-    """Which axes Muon takes for a matrix's: all but the last are summed over."""
+def _on_stacks(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Hand kernels of equal shape to `inner` as one array: XLA takes minutes to compile hundreds of small ones."""
 
-    def axes(x: Array) -> MuonDimensionNumbers | None:
-        return MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1) if x.ndim > 1 else None
+    def update(gradients: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+        updates, state = inner.update(_stack(gradients), state, _stack(params))
+        return _unstack(updates, params), state
 
-    return jax.tree.map(axes, params)
+    return optax.GradientTransformation(lambda params: inner.init(_stack(params)), update)
+
+
+def _groups(leaves: list[Array]) -> dict[str, list[int]]:
+    """Indices of the leaves with two axes or more by their shape as a matrix: all axes but the last are its rows."""
+    groups: dict[str, list[int]] = {}
+    for index, leaf in enumerate(leaves):
+        if leaf.ndim > 1:
+            groups.setdefault(f"{leaf.size // leaf.shape[-1]}x{leaf.shape[-1]}", []).append(index)
+    return groups
+
+
+def _stack(tree: PyTree) -> PyTree:
+    leaves = jax.tree.leaves(tree)
+    kernels = {
+        shape: jnp.stack([leaves[i].reshape(-1, leaves[i].shape[-1]) for i in indices])
+        for shape, indices in _groups(leaves).items()
+    }
+    return {"kernels": kernels, "rest": [leaf for leaf in leaves if leaf.ndim < 2]}
+
+
+def _unstack(stacked: PyTree, like: PyTree) -> PyTree:
+    leaves, structure = jax.tree.flatten(like)
+    rest = iter(stacked["rest"])
+    found = [None if leaf.ndim > 1 else next(rest) for leaf in leaves]
+    for shape, indices in _groups(leaves).items():
+        for index, matrix in zip(indices, stacked["kernels"][shape], strict=True):
+            found[index] = matrix.reshape(leaves[index].shape)
+    return jax.tree.unflatten(structure, found)
+
+
+def _matrices(stacked: PyTree) -> PyTree:
+    """Muon's axes of `_stack`'s result: each matrix of a stack by itself, and none of the rest."""
+    return {
+        "kernels": dict.fromkeys(stacked["kernels"], MuonDimensionNumbers(1, 2)),
+        "rest": [None] * len(stacked["rest"]),
+    }
 
 
 def update(config: OptimizerConfig, gradients: PyTree, opt_state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:

@@ -1,4 +1,4 @@
-"""The release's LoRA against PEFT, and its files at small size."""
+"""LoRA by PEFT's names, against PEFT."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from convert.tvt import FusedTensor, LoRA, check_lora, split_lora
+from convert.lora import FusedTensor, LoRA, check_lora, split_lora
 
 
 class Layers(nn.Module):

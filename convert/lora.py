@@ -1,0 +1,125 @@
+"""LoRA by PEFT's names: found among a state dict's tensors, added to the weights, and kept in a folder of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.layout import Tensors
+from convert.tensors import read_safetensors
+from tvt_jax.model_folder import LORA, LORA_PREFIX, LORA_WEIGHTS, read_lora_scale, write_lora
+
+ALPHA = 8.0  # PEFT's default, which the release leaves as it is
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """One layer's low-rank branch, as PEFT keeps it: B A, scaled by ALPHA / rank.
+
+    Attributes:
+        a: (r, in) or (r, in, k, k).
+        b: (out, r) or (out, r, 1, 1).
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+
+    @property
+    def scale(self) -> float:
+        """Factor on the branch."""
+        return ALPHA / len(self.a)
+
+    def delta(self) -> np.ndarray:
+        """What the branch adds to the layer's weight, float32, in its shape."""
+        rank = len(self.a)
+        product = self.b.reshape(-1, rank).astype(np.float32) @ self.a.reshape(rank, -1).astype(np.float32)
+        return (self.scale * product).reshape(len(self.b), *self.a.shape[1:])
+
+
+Branches = dict[str, LoRA]
+"""By the name of the layer."""
+
+
+@dataclass(frozen=True)
+class FusedTensor:
+    """A weight with its LoRA, added up only when it is asked for: a whole UNet of them need not fit into memory."""
+
+    weight: np.ndarray
+    lora: LoRA
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight."""
+        return self.weight.shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return (self.weight.astype(np.float32) + self.lora.delta()).astype(dtype or np.float32, copy=False)
+
+
+def fuse(tensors: Mapping[str, np.ndarray], branches: Branches) -> dict[str, np.ndarray | FusedTensor]:
+    """Give the tensors with the LoRA in them."""
+    lora = {f"{module}.weight": branch for module, branch in branches.items()}
+    return {name: FusedTensor(tensor, lora[name]) if name in lora else tensor for name, tensor in tensors.items()}
+
+
+def split_lora(tensors: Tensors) -> tuple[Tensors, Branches]:
+    """Split a PEFT state dict into plain tensors by diffusers' names and the LoRA of each module.
+
+    Raises:
+        ValueError: an A has no B, or the other way round, or a module has more than one adapter.
+    """
+    plain: Tensors = {}
+    halves: dict[str, dict[str, list[np.ndarray]]] = {"lora_A": {}, "lora_B": {}}
+    for name, tensor in tensors.items():
+        for half, found in halves.items():
+            if f".{half}." in name:
+                found.setdefault(name.split(f".{half}.")[0], []).append(tensor)
+                break
+        else:
+            plain[name.replace(".base_layer.", ".")] = tensor
+    a, b = halves["lora_A"], halves["lora_B"]
+    if odd := [module for module in a | b if not len(a.get(module, ())) == len(b.get(module, ())) == 1]:
+        raise ValueError(f"the LoRA of {', '.join(sorted(odd)[:8])} is not one A and one B")
+    return plain, {module: LoRA(a[module][0], b[module][0]) for module in a}
+
+
+def check_lora(lora: Branches, shapes: Mapping[str, tuple[int, ...]], origin: str) -> None:
+    """Check that every branch fits the weight it belongs to.
+
+    Raises:
+        ValueError: names those that do not.
+    """
+
+    def fits(module: str, branch: LoRA) -> bool:
+        rank, point = len(branch.a), (1, 1) if branch.a.ndim == 4 else ()
+        whole = (len(branch.b), *branch.a.shape[1:])
+        return shapes.get(f"{module}.weight") == whole and branch.b.shape == (whole[0], rank, *point)
+
+    if odd := [
+        f"{module} (A {branch.a.shape}, B {branch.b.shape})"
+        for module, branch in lora.items()
+        if not fits(module, branch)
+    ]:
+        raise ValueError(f"{origin} has LoRA that fits no weight of the UNet: {', '.join(odd[:8])}")
+
+
+def write_branches(folder: Path, branches: Branches) -> None:
+    """Write the LoRA of the UNet into a model folder."""
+    halves = {f"{module}.lora_A.weight": branch.a for module, branch in branches.items()}
+    halves |= {f"{module}.lora_B.weight": branch.b for module, branch in branches.items()}
+    (rank,) = {len(branch.a) for branch in branches.values()}
+    write_lora(folder, halves, rank, ALPHA)
+
+
+def read_branches(folder: Path) -> Branches:
+    """Read the LoRA of a model folder's UNet; none, if it has none of its own."""
+    if not (folder / LORA).is_dir():
+        return {}
+    tensors = read_safetensors(folder / LORA / LORA_WEIGHTS)
+    plain, branches = split_lora({name.removeprefix(LORA_PREFIX): tensor for name, tensor in tensors.items()})
+    if plain:
+        raise ValueError(f"{folder / LORA} holds more than LoRA: {', '.join(sorted(plain)[:8])}")
+    scale = read_lora_scale(folder)
+    return {name: LoRA(branch.a, branch.b * np.float32(scale / branch.scale)) for name, branch in branches.items()}
