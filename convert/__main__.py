@@ -12,6 +12,7 @@ from convert.tensors import read_tensors
 from convert.to_model import PROMPT, import_sd, import_tvt
 from convert.to_torch import export_diffusers, export_tvt
 from convert.verify import RESTORATION, compare_outputs, compare_tensors, read_networks
+from tvt_jax.hub import fetch
 
 
 def import_model(
@@ -25,6 +26,8 @@ def import_model(
 ) -> None:
     """Make a model folder of Stable Diffusion 2.1, or of the TVT release on it.
 
+    Each may also be on the hub: hf://OWNER/NAME, or hf://OWNER/NAME/FOLDER.
+
     Args:
         sd: Stable Diffusion 2.1, a diffusers folder or v2-1_512-ema-pruned.ckpt or .safetensors
         out: the model folder to write
@@ -33,7 +36,9 @@ def import_model(
         prompt: what the model is told to make of every picture, unless asked otherwise
         keep_lora: keep the release's LoRA apart, in a folder that PEFT loads, rather than add it to the weights
     """
+    sd = fetch(sd, ["text_encoder/*", "tokenizer/*", *([] if tvt else ["vae/*", "unet/*"])])
     if tvt:
+        tvt = fetch(tvt, ["vae.ckpt", "model_TVT.pkl", "TVTUNet/unet/*"])
         import_tvt(tvt, sd, out, tokenizer=tokenizer, prompt=prompt, keep_lora=keep_lora)
     elif keep_lora:
         raise ValueError("--keep-lora is for --tvt: Stable Diffusion has no LoRA")
@@ -85,7 +90,7 @@ def verify(
         tolerance: largest difference allowed between the results of a network, in standard deviations
         pixel_tolerance: the same between restored pixels, in [-1, 1], which have gone through all the networks
     """
-    differs, networks = False, read_networks(reference)
+    differs, networks = False, read_networks(fetch(reference))
     for difference in compare_tensors(model, networks):
         print(difference)
         differs |= difference.largest > 0

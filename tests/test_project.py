@@ -19,13 +19,14 @@ MAY_IMPORT = {
     "tvt_jax.diffusion": (),
     "tvt_jax.models": (),
     "tvt_jax.losses": ("models",),
-    "tvt_jax.model_folder": ("models",),
+    "tvt_jax.hub": (),
+    "tvt_jax.model_folder": ("models", "hub"),
     "tvt_jax.tokenizer": ("models",),
-    "tvt_jax.inference": ("models", "model_folder", "diffusion", "tokenizer", "compilation_cache"),
+    "tvt_jax.inference": ("models", "model_folder", "diffusion", "tokenizer", "hub", "compilation_cache"),
     "tvt_jax.data": (),
     "tvt_jax.stages": ("models", "losses", "model_folder", "diffusion", "train.state"),
     "tvt_jax.train.state": ("model_folder",),
-    "convert": ("models", "model_folder", "tokenizer"),
+    "convert": ("models", "model_folder", "tokenizer", "hub"),
     "convert.verify": ("models", "model_folder", "inference"),
 }
 

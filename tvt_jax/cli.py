@@ -26,7 +26,7 @@ def upscale(
     Args:
         source: a picture (PNG, JPEG, WebP, TIFF, BMP, GIF) or a folder of them
         target: the result, in the format of its ending (.png .jpg .webp .tif); for a folder, a folder
-        model: a model folder; the default is the small model that comes with the package
+        model: a model folder, or hf://OWNER/NAME on the hub; the default is the small model that comes with the package
         scale: 1 to 8, fractions too
         prompt: what the picture shows; the default is the model's own prompt
         color_fix: how the input's colours are given back; the default is the model's own way

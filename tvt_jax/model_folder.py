@@ -17,6 +17,7 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Float, PyTree
 from safetensors.numpy import load_file
 
+from tvt_jax.hub import fetch
 from tvt_jax.models.keys import lora_from_torch, tree_from_torch, tree_to_torch
 from tvt_jax.models.lora import fuse_lora
 from tvt_jax.models.text_encoder import CLIPTextConfig
@@ -93,13 +94,13 @@ class ModelFolder:
 
 
 def read_model(path: str | os.PathLike[str]) -> ModelFolder:
-    """Read a model folder; parameters of any float type become float32.
+    """Read a model folder, also from the hub (hf://OWNER/NAME); parameters of any float type become float32.
 
     Raises:
         FileNotFoundError: the folder or a part of it is missing.
         ValueError: a config asks for what the networks here cannot do.
     """
-    folder = Path(path)
+    folder = fetch(path)
     require_model_folder(folder)
     vae_config, vae = _read_vae(folder / "vae")
     source_config, source = _read_vae(folder / "vae_source") if (folder / "vae_source").is_dir() else (None, None)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from tvt_jax import compilation_cache
 from tvt_jax.diffusion import NoiseSchedule
+from tvt_jax.hub import fetch
 from tvt_jax.inference.colour import COLOR_FIXES
 from tvt_jax.inference.images import resize, spread_color, to_grey
 from tvt_jax.inference.memory import check_memory, restore_bytes
@@ -49,7 +50,7 @@ def load(
     device_rows: int = 1,
     progress: bool = False,
 ) -> "Upscaler":
-    """Read the model folder `model` (None: the one that comes with the package); the rest is as in `Upscaler`.
+    """Read a model folder, also hf://OWNER/NAME (None: the one in the package); the rest is as in `Upscaler`.
 
     With a text encoder in the folder, `prompt` takes the place of the model's own.
 
@@ -57,7 +58,7 @@ def load(
     was told of another place.
     """
     compilation_cache.enable()
-    path = Path(PRETRAINED if model is None else model)
+    path = fetch(PRETRAINED if model is None else model)
     folder = read_model(path)
     if prompt is not None:
         folder = with_prompt(folder, path, prompt)
