@@ -13,6 +13,7 @@ from convert.torch_file import LEGACY, ZIP, read_torch
 
 _HEADER_LIMIT = 100_000_000
 _INDEX = ".index.json"
+_STATE_DICTS = ("state_dict", "state_dict_unet")  # the latter is model_TVT.pkl's
 _PART = re.compile(r"\w[\w.+-]*")  # a file in the same folder
 _SAFETENSORS_DTYPES = {
     "F64": np.dtype(np.float64),
@@ -50,7 +51,8 @@ def find_weights(folder: Path, stem: str) -> Path:
 def read_tensors(file: Path) -> dict[str, np.ndarray]:
     """Read the named tensors of a PyTorch file, of a safetensors file or of the parts that an index lists.
 
-    Of a PyTorch file, these are those of its `state_dict`, where it has one. The arrays are read-only.
+    Of a PyTorch file, these are those of its `state_dict` (or the release's `state_dict_unet`), where it has one. The
+    arrays are read-only.
 
     Raises:
         FileNotFoundError: the file or one of its parts is missing.
@@ -127,8 +129,8 @@ def _read_entries(header: dict[str, Any], body: memoryview) -> dict[str, np.ndar
 
 
 def _flat(content: Any) -> dict[str, np.ndarray]:
-    if type(content) is dict and type(content.get("state_dict")) is dict:
-        content = content["state_dict"]
+    if type(content) is dict:
+        content = next((content[key] for key in _STATE_DICTS if type(content.get(key)) is dict), content)
     if type(content) is not dict:
         raise Refusal(f"holds a {type(content).__name__} and not a dict of tensors")
     for name, value in content.items():

@@ -112,9 +112,10 @@ def test_a_signal_saves_and_the_next_run_goes_on(images, tmp_path, straight, mon
     assert_same_bits(final_state(toy_config(images), tmp_path)[0], straight[1])
 
 
-def test_handlers_are_put_back(straight):
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+def test_handlers_are_put_back(images, tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    loop.train(toy_config(images), tmp_path)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 def test_a_crash_loses_only_what_came_after_the_last_save(images, tmp_path, straight, monkeypatch):
