@@ -13,7 +13,7 @@ from tvt_jax.stages.optimizer import OptimizerConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 1500
+    steps = 2200
     return TrainConfig(
         stage=AdaptStage(
             vae_source=f"{RUNS}/encoder/model",
@@ -27,6 +27,7 @@ def config() -> TrainConfig:
             mse_weight=5.0,
             perceptual_net="alex",
             perceptual_weight=1.0,
+            dists_weight=1.0,
             vsd_weight=0.01,
             vsd_drawn=1,
             time_step=200,

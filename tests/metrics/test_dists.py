@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tvt_jax.metrics.dists import dists, l2_pool, load_dists
+from tvt_jax.metrics.dists import dists
+from tvt_jax.models.dists import l2_pool, load_dists
 
 
 def torch_l2_pool(x: torch.Tensor) -> torch.Tensor:

@@ -85,6 +85,7 @@ def stage(name: str, runs: Path) -> Any:
                 student=STUDENT,
                 optimizer=OPTIMIZER,
                 perceptual_net="alex",
+                dists_weight=1.0,
                 time_step=400,
             )
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from tvt_jax.diffusion import NoiseSchedule
 from tvt_jax.losses.vsd import draw_patches, guide, vsd_loss
 from tvt_jax.model_folder import ModelCard, ModelFolder, read_model
+from tvt_jax.models.dists import DISTS, load_dists
 from tvt_jax.models.lora import fuse_lora, init_lora, scale_lora
 from tvt_jax.models.perceptual import LPIPS, Net, load_lpips
 from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel
@@ -40,6 +41,7 @@ class AdaptStage:
         mse_weight: of the squared error on pixels in [-1, 1].
         perceptual_net: backbone of the LPIPS loss.
         perceptual_weight: of LPIPS.
+        dists_weight: of DISTS (arXiv 2004.07728), which sees texture as the statistics of VGG16's features.
         vsd_weight: of the distillation on latents; 0 leaves it out, and the fake score with it.
         vsd_patches: patches a side that the student's latent is cut into for teacher and fake score.
         vsd_drawn: of these patches of each latent, how many are looked at in a step.
@@ -62,6 +64,7 @@ class AdaptStage:
     mse_weight: float = 1.0
     perceptual_net: Net = "vgg"
     perceptual_weight: float = 2.0
+    dists_weight: float = 0.0
     vsd_weight: float = 1.0
     vsd_patches: int = 2
     vsd_drawn: int = 4
@@ -77,13 +80,14 @@ class AdaptStage:
         vae, prior = read_model(self.vae_source), read_model(self.prior_source)
         require_config(self.vae_source, vae.vae_config, self.vae)
         require_config(self.prior_source, prior.unet_config, self.prior)
-        return {
+        frozen = {
             "vae": vae.vae,
             "prior": prior.unet,
             "prompt": prior.prompt_embedding,
             "negative_prompt": prior.negative_prompt_embedding,
             "lpips": load_lpips(self.perceptual_net),
         }
+        return frozen | ({"dists": load_dists()} if self.dists_weight else {})
 
     def init(self, rng: PRNGKeyArray, frozen: PyTree) -> State:
         """Make the state of step 0."""
@@ -122,6 +126,8 @@ class AdaptStage:
                 "mse": self.mse_weight * jnp.square(image - target).mean(),
                 "lpips": self.perceptual_weight * self._lpips(frozen, image, target).mean(),
             }
+            if self.dists_weight:
+                losses["dists"] = self.dists_weight * self._dists(frozen, image, target).mean()
             if self.vsd_weight:
                 losses["vsd"] = self.vsd_weight * self._vsd(state.params["fake"], frozen, latent, rng_vsd)
             return sum(losses.values(), jnp.zeros(())), (losses, latent)
@@ -191,6 +197,9 @@ class AdaptStage:
 
     def _lpips(self, frozen: PyTree, image: Array, target: Array) -> Array:
         return LPIPS(net=self.perceptual_net).apply({"params": frozen["lpips"]}, image, target)
+
+    def _dists(self, frozen: PyTree, image: Array, target: Array) -> Array:
+        return DISTS().apply({"params": frozen["dists"]}, image, target)
 
     def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
         """Score the averaged student's restorations."""
