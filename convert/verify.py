@@ -16,6 +16,7 @@ from tvt_jax.inference.upscaler import Upscaler
 from tvt_jax.model_folder import LORA, WEIGHTS, Network, read_model, with_middle
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.tokenizer import Tokenizer
 
 RESTORATION = "restoration"
 
@@ -98,7 +99,7 @@ def _worst(origin: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> 
 
 
 def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> Iterator[Difference]:
-    """Run encode, UNet, decode and the whole restoration here and in PyTorch, each network on the same inputs.
+    """Run encode, UNet, decode, the whole restoration and the text encoder here and in PyTorch, on the same inputs.
 
     Args:
         model: the model folder.
@@ -107,7 +108,7 @@ def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> 
         side: a multiple of the networks' downsampling.
 
     Raises:
-        ImportError: PyTorch or diffusers is not installed, or, for LoRA, PEFT.
+        ImportError: PyTorch or diffusers is not installed, or PEFT for LoRA, or transformers.
         ValueError: the model has no UNet.
     """
     folder = read_model(model)
@@ -123,6 +124,19 @@ def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> 
     yield Difference.of("unet", np.asarray(ours.unet(scaled, np.array([folder.card.time_step]))), noise)
     yield Difference.of("decode", np.asarray(ours.vae.decode(latent)), theirs.decode(latent))
     yield Difference.of(RESTORATION, ours.restore(x), theirs.restore(x))
+    if (model / "text_encoder").is_dir():
+        yield Difference.of("text encoder", folder.prompt_embedding, _encode_prompt(model, folder.card.prompt))
+
+
+def _encode_prompt(model: Path, prompt: str) -> np.ndarray:
+    """Encode a prompt by transformers, with the weights of the model folder."""
+    import torch
+    from transformers import CLIPTextModel
+
+    network = CLIPTextModel.from_pretrained(model / "text_encoder")
+    tokens = torch.from_numpy(Tokenizer(model / "tokenizer")(prompt)).long()
+    with torch.no_grad():
+        return network(tokens).last_hidden_state[0].numpy()
 
 
 def _middle(photo: Path, side: int) -> np.ndarray:
