@@ -63,12 +63,12 @@ def run(*command: object) -> Run:
     """
     begin, peaks = time.monotonic(), {"RssAnon": 0, "VmHWM": 0}
     words = [sys.executable, "-m", *map(str, command)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while process.poll() is None:
-        for name, kilobytes in _memory(process.pid):
-            peaks[name] = max(peaks[name], kilobytes)
-        time.sleep(0.05)
-    seconds, said = time.monotonic() - begin, process.stdout.read() if process.stdout else ""
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        while process.poll() is None:
+            for name, kilobytes in _memory(process.pid):
+                peaks[name] = max(peaks[name], kilobytes)
+            time.sleep(0.05)
+        seconds, said = time.monotonic() - begin, process.stdout.read() if process.stdout else ""
     if process.returncode:
         raise ValueError(f"{' '.join(words[2:])} failed:\n{said}")
     return Run(seconds, peaks["RssAnon"] / 1e6, peaks["VmHWM"] / 1e6, said)
@@ -129,7 +129,7 @@ def measure(options: Options) -> Iterator[tuple[str, str]]:
         "convert", "verify", "--model", model, "--reference", tvt, "--photo", options.photo, "--side", options.side
     )
     for line in said.said.splitlines():
-        what, _, figure = line.partition(": largest ")
+        what, _, figure = line.partition(": largest difference ")
         yield what, figure
     for name, kind, words in (
         ("sd", "diffusers", ["--sd", sd]),

@@ -14,12 +14,12 @@ from convert.torch_writer import write_torch
 from convert.tvt import VAE_D4, VAE_PREFIX
 from tvt_jax.model_folder import write_tensors
 from tvt_jax.models.text_encoder import CLIPTextConfig
-from tvt_jax.models.unet import UNet2DConditionConfig
+from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.stages.student import add_level
 
 SD_UNET = UNet2DConditionConfig()
-TVT_UNET = add_level(SD_UNET)
+TVT_UNET = add_level(SD_UNET, CROSS_ATTENTION_BLOCK)
 RANK = 4
 
 
