@@ -125,17 +125,13 @@ def measure(options: Options) -> Iterator[tuple[str, str]]:
         if not folder.exists():
             write(folder)
     yield from _imported("import of the release", "--tvt", tvt, "--sd", sd, "--out", model)
-    said = run(
-        "convert", "verify", "--model", model, "--reference", tvt, "--photo", options.photo, "--side", options.side
-    )
-    for line in said.said.splitlines():
-        what, _, figure = line.partition(": largest difference ")
-        yield what, figure
+    yield from _verified("TVT", model, tvt, options)
     for name, kind, words in (
         ("sd", "diffusers", ["--sd", sd]),
         ("tvt", "tvt", ["--tvt", tvt, "--sd", sd, "--keep-lora"]),
     ):
         yield from _round_trip(options.work, name, kind, words)
+    yield from _verified("SD", options.work / "sd-came", sd, options)
     middle = crop(options.photo, 512)
     yield "bfloat16 VAE-D4 against float32, full size, random weights", f"{bfloat16_psnr(model, middle):.1f} dB"
     yield from _upscaled(options, model)
@@ -152,6 +148,14 @@ def crop(photo: Path, side: int) -> np.ndarray:
 def _imported(what: str, *words: object) -> Iterator[tuple[str, str]]:
     done = run("convert", "import", *words)
     yield what, f"{done.seconds:.0f} s, {done.held:.2f} GB of its own, {done.resident:.2f} GB with the mapped files"
+
+
+def _verified(name: str, model: Path, reference: Path, options: Options) -> Iterator[tuple[str, str]]:
+    words = ("--model", model, "--reference", reference, "--photo", options.photo, "--side", options.side)
+    for line in run("convert", "verify", *words).said.splitlines():
+        what, found, figure = line.partition(": largest difference ")
+        if found:
+            yield f"{name}: {what}", figure
 
 
 def _round_trip(work: Path, name: str, kind: str, words: list[object]) -> Iterator[tuple[str, str]]:

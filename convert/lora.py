@@ -34,8 +34,8 @@ class LoRA:
     def delta(self) -> np.ndarray:
         """What the branch adds to the layer's weight, float32, in its shape."""
         rank = len(self.a)
-        product = self.b.reshape(-1, rank).astype(np.float32) @ self.a.reshape(rank, -1).astype(np.float32)
-        return (self.scale * product).reshape(len(self.b), *self.a.shape[1:])
+        scaled = np.float32(self.scale) * self.b.reshape(-1, rank).astype(np.float32)
+        return (scaled @ self.a.reshape(rank, -1).astype(np.float32)).reshape(len(self.b), *self.a.shape[1:])
 
 
 Branches = dict[str, LoRA]
@@ -55,7 +55,9 @@ class FusedTensor:
         return self.weight.shape
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return (self.weight.astype(np.float32) + self.lora.delta()).astype(dtype or np.float32, copy=False)
+        fused = self.lora.delta()
+        fused += self.weight
+        return fused.astype(dtype or np.float32, copy=False)
 
 
 def fuse(tensors: Mapping[str, np.ndarray], branches: Branches) -> dict[str, np.ndarray | FusedTensor]:

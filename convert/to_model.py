@@ -10,7 +10,7 @@ from convert.sd import StableDiffusion
 from convert.tvt import read_tvt
 from tvt_jax.model_folder import ModelCard, Network, replaced, write_parts
 from tvt_jax.models.keys import tree_from_torch
-from tvt_jax.tokenizer import Tokenizer, encode_prompt
+from tvt_jax.tokenizer import Tokenizer, encode_prompts
 
 PROMPT = "clean, high-resolution, 8k,"  # the release's, without an image's own tags
 # OSEDiff's and its successors'; the guidance of the VSD loss steers away from it.
@@ -79,4 +79,5 @@ def _write(
 
 def _embed(source: StableDiffusion, tokenizer: Tokenizer, prompts: dict[str, str]) -> dict[str, np.ndarray | None]:
     config, params = source.text_encoder.config, tree_from_torch(dict(source.text_encoder.tensors))
-    return {name: encode_prompt(prompt, tokenizer, config, params) for name, prompt in prompts.items()}
+    embeddings = encode_prompts(list(prompts.values()), tokenizer, config, params)
+    return dict(zip(prompts, embeddings, strict=True))

@@ -132,7 +132,9 @@ def _encode_prompt(model: Path, prompt: str) -> np.ndarray:
     """Encode a prompt by transformers, with the weights of the model folder."""
     import torch
     from transformers import CLIPTextModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     network = CLIPTextModel.from_pretrained(model / "text_encoder")
     tokens = torch.from_numpy(Tokenizer(model / "tokenizer")(prompt)).long()
     with torch.no_grad():

@@ -12,7 +12,7 @@ from transformers import CLIPTokenizerFast
 
 from tests.models.torch_reference import assert_close, quick_jit, random_params
 from tvt_jax.models.text_encoder import CLIPTextConfig, CLIPTextModel
-from tvt_jax.tokenizer import Tokenizer, encode_prompt
+from tvt_jax.tokenizer import Tokenizer, encode_prompts
 
 Vocabulary = tuple[dict[str, int], list[str]]
 
@@ -141,7 +141,7 @@ def test_a_prompt_is_embedded_as_the_text_encoder_embeds_its_tokens(folder: Path
     tokenizer, model = Tokenizer(folder), CLIPTextModel(config)
     tokens = jnp.asarray(tokenizer("", "a photo"))
     params = random_params(model, tokens)
-    embedding = encode_prompt("a photo", tokenizer, config, params)
+    (embedding,) = encode_prompts(["a photo"], tokenizer, config, params)
     assert (embedding.shape, embedding.dtype) == ((77, 16), np.float32)
     assert_close(embedding, np.asarray(quick_jit(model.apply)({"params": params}, tokens)[1]), 1e-5)
 
@@ -149,7 +149,7 @@ def test_a_prompt_is_embedded_as_the_text_encoder_embeds_its_tokens(folder: Path
 def test_refuses_a_text_encoder_of_another_vocabulary(folder: Path, vocabulary: Vocabulary):
     end = vocabulary[0][END]
     with pytest.raises(ValueError, match=f"token {end}, but the text encoder has only {end}"):
-        encode_prompt("", Tokenizer(folder), CLIPTextConfig(vocab_size=end), {})
+        encode_prompts([""], Tokenizer(folder), CLIPTextConfig(vocab_size=end), {})
 
 
 @pytest.mark.parametrize("missing", ["vocab.json", "merges.txt"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +51,18 @@ class Tokenizer:
         return np.array(rows, np.int32).reshape(-1, TOKENS)
 
 
-def encode_prompt(
-    prompt: str, tokenizer: Tokenizer, config: CLIPTextConfig, params: PyTree
-) -> Float[np.ndarray, "77 d"]:
-    """Embed a prompt as SD's UNet takes it: the text encoder's last hidden states, normed, padding included.
+def encode_prompts(
+    prompts: Sequence[str], tokenizer: Tokenizer, config: CLIPTextConfig, params: PyTree
+) -> Float[np.ndarray, "n 77 d"]:
+    """Embed prompts as SD's UNet takes them: the text encoder's last hidden states, normed, padding included.
 
     Raises:
         ValueError: tokenizer and text encoder are of different models.
     """
-    tokens = tokenizer(prompt)
+    tokens = tokenizer(*prompts)
     if tokens.max() >= config.vocab_size:
         raise ValueError(f"the tokenizer gives token {tokens.max()}, but the text encoder has only {config.vocab_size}")
-    return np.asarray(CLIPTextModel(config).apply({"params": params}, jnp.asarray(tokens))[0])
+    return np.asarray(CLIPTextModel(config).apply({"params": params}, jnp.asarray(tokens)))
 
 
 def _clip_pipeline(model: BPE, start: tuple[str, int], end: tuple[str, int]) -> tokenizers.Tokenizer:

@@ -13,7 +13,7 @@ from tvt_jax.stages.optimizer import OptimizerConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 2000
+    steps = 1500
     return TrainConfig(
         stage=AdaptStage(
             vae_source=f"{RUNS}/encoder/model",
@@ -24,10 +24,9 @@ def config() -> TrainConfig:
             optimizer=OptimizerConfig(learning_rate=1e-3, warmup=20, decay_until=steps),
             rank=16,
             lora_alpha=32.0,
-            mse_weight=2.0,
+            mse_weight=5.0,
             perceptual_net="alex",
             perceptual_weight=1.0,
-            dists_weight=3.0,
             vsd_weight=0.01,
             vsd_drawn=1,
             time_step=200,

@@ -1,6 +1,7 @@
 """What a step does with its losses, against the losses written out."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,11 @@ from tests.stages import micro
 from tvt_jax.losses.adversarial import discriminator_loss, generator_loss
 from tvt_jax.losses.kl import kl_divergence
 from tvt_jax.models.discriminator import PatchDiscriminator
+from tvt_jax.models.dists import DISTS, load_dists
+from tvt_jax.models.lora import fuse_lora
+from tvt_jax.models.perceptual import LPIPS, load_lpips
 from tvt_jax.models.vae import AutoencoderKL
+from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.stages.encoder import EncoderStage
 from tvt_jax.stages.images import to_float
 from tvt_jax.stages.prior import PriorStage, prompt_embeddings
@@ -122,3 +127,60 @@ def test_the_prior_in_two_parts():
     assert_close(moments(in_parts, "unet"), expected)
     np.testing.assert_allclose(metrics["noise_error"], np.mean([m["noise_error"] for _, m in halves]), rtol=1e-5)
     assert halves[0][1]["noise_error"] != halves[1][1]["noise_error"]
+
+
+@pytest.mark.slow
+def test_the_adapt_losses_add_up():
+    """All of them, by the student's parameters, against the losses written out on what it restores."""
+    stage = replace(micro.stage("adapt", Path()), latent_weight=0.4, dists_weight=0.5, vsd_weight=0.7)
+    frozen = {
+        "vae": micro.random_vae(micro.VAE_D4, 0),
+        "prior": micro.random_unet(micro.PRIOR, 1),
+        **prompt_embeddings(micro.PRIOR.cross_attention_dim),
+        "lpips": load_lpips("alex"),
+        "dists": load_dists(),
+    }
+    frozen = jax.tree.map(jnp.asarray, frozen)
+    state = jax.jit(stage.init)(jax.random.key(1), frozen)
+    batch, rng = batch_of(2), jax.random.key(2)
+    after, metrics = jax.jit(stage.step)(state, frozen, batch, rng)
+    target = to_float(batch["hr"])
+
+    def losses(student):
+        image, latent = stage.restore(student, frozen, batch["lr"])
+        wanted = AutoencoderKL(micro.VAE_D4).apply({"params": frozen["vae"]}, target, method="encode").mean
+        return {
+            "latent": 0.4 * jnp.abs(latent - wanted).mean(),
+            "mse": jnp.square(image - target).mean(),
+            "lpips": 2 * LPIPS("alex").apply({"params": frozen["lpips"]}, image, target).mean(),
+            "dists": 0.5 * DISTS().apply({"params": frozen["dists"]}, image, target).mean(),
+            "vsd": 0.7 * stage._vsd(state.params["fake"], frozen, latent, jax.random.split(rng)[0]),
+        }
+
+    expected = jax.jit(losses)(state.params["student"])
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
+    gradient = jax.jit(jax.grad(lambda student: sum(losses(student).values())))(state.params["student"])
+    assert_close(moments(after, "student"), flatten_dict(jax.tree.map(lambda g: 0.1 * g, gradient)))
+
+
+def test_latents_alone_are_compared_without_decoding(monkeypatch):
+    weights = {"latent_weight": 1.0, "mse_weight": 0.0, "perceptual_weight": 0.0, "vsd_weight": 0.0}
+    stage = replace(micro.stage("adapt", Path()), **weights)
+    prompts = prompt_embeddings(micro.PRIOR.cross_attention_dim)
+    frozen = {"vae": micro.random_vae(micro.VAE_D4, 0), "prior": micro.random_unet(micro.PRIOR, 1), **prompts}
+    monkeypatch.setattr(AdaptStage, "_decode", None)
+    state = jax.eval_shape(stage.init, jax.random.key(1), frozen)
+    _, metrics = jax.eval_shape(stage.step, state, frozen, batch_of(2), jax.random.key(2))
+    assert set(metrics) == {"latent", "loss", "learning_rate"}
+
+
+def test_a_finished_unet_takes_the_priors_place(tmp_path):
+    """At its first step the student is the finished UNet, whatever the prior is."""
+    finished, prior = micro.random_unet(micro.STUDENT, 1), micro.random_unet(micro.PRIOR, 2)
+    prompts = prompt_embeddings(micro.PRIOR.cross_attention_dim)
+    frozen = {"vae": micro.random_vae(micro.VAE_D4, 0), "prior": prior, "student": finished, **prompts}
+    stage = replace(micro.stage("adapt", tmp_path), student_source="finished", vsd_weight=0.0)
+    state = jax.jit(stage.init)(jax.random.key(1), frozen)
+    exported = fuse_lora(stage._student_params(state.ema, frozen), state.ema["lora"])
+    jax.tree.map(np.testing.assert_array_equal, exported, finished)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tvt_jax.model_folder import ModelFolder, read_weights
 from tvt_jax.models.keys import tree_from_torch
 from tvt_jax.models.text_encoder import CLIPTextConfig
-from tvt_jax.tokenizer import Tokenizer, encode_prompt
+from tvt_jax.tokenizer import Tokenizer, encode_prompts
 
 
 def with_prompt(folder: ModelFolder, path: Path, prompt: str) -> ModelFolder:
@@ -22,5 +22,5 @@ def with_prompt(folder: ModelFolder, path: Path, prompt: str) -> ModelFolder:
         raise ValueError(f"this model has no text encoder and knows only its own prompt, '{folder.card.prompt}'")
     config = CLIPTextConfig.from_json(json.loads((path / "text_encoder" / "config.json").read_text()))
     params = tree_from_torch(read_weights(path / "text_encoder" / "model.safetensors"))
-    embedding = encode_prompt(prompt, Tokenizer(path / "tokenizer"), config, params)
+    (embedding,) = encode_prompts([prompt], Tokenizer(path / "tokenizer"), config, params)
     return replace(folder, prompt_embedding=embedding, card=replace(folder.card, prompt=prompt))

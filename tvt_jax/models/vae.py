@@ -180,8 +180,8 @@ class Encoder(nn.Module):
             x = EncoderBlock(features, self.config, i == len(channels) - 1, self.dtype, name=f"down_blocks_{i}")(x)
         if self.config.mid_block:
             x = MidBlock(self.config, self.dtype, name="mid_block")(x)
-        x = GroupNorm(self.config.norm_num_groups, dtype=self.dtype, name="conv_norm_out")(x)
-        return Conv(2 * self.config.latent_channels, dtype=self.dtype, name="conv_out")(jax.nn.silu(x))
+        x = GroupNorm(self.config.norm_num_groups, name="conv_norm_out")(x)
+        return Conv(2 * self.config.latent_channels, name="conv_out")(jax.nn.silu(x))
 
 
 class Decoder(nn.Module):
@@ -199,8 +199,8 @@ class Decoder(nn.Module):
             x = MidBlock(self.config, self.dtype, name="mid_block")(x)
         for i, features in enumerate(channels):
             x = DecoderBlock(features, self.config, i == len(channels) - 1, self.dtype, name=f"up_blocks_{i}")(x)
-        x = GroupNorm(self.config.norm_num_groups, dtype=self.dtype, name="conv_norm_out")(x)
-        return Conv(3, dtype=self.dtype, name="conv_out")(jax.nn.silu(x))
+        x = GroupNorm(self.config.norm_num_groups, name="conv_norm_out")(x)
+        return Conv(3, name="conv_out")(jax.nn.silu(x))
 
 
 class AutoencoderKL(nn.Module):
@@ -208,7 +208,7 @@ class AutoencoderKL(nn.Module):
 
     Attributes:
         config: its shape.
-        dtype: dtype of the computation; norms, softmax and the posterior are float32.
+        dtype: dtype of the computation; norms, softmax, the last convolutions and the posterior are float32.
     """
 
     config: AutoencoderKLConfig
@@ -218,9 +218,9 @@ class AutoencoderKL(nn.Module):
         """Encoder, decoder, and the 1x1 convolutions between them and the latent."""
         channels = self.config.latent_channels
         self.encoder = Encoder(self.config, self.dtype)
-        self.quant_conv = Conv(2 * channels, 1, padding=NO_PADDING, dtype=self.dtype)
+        self.quant_conv = Conv(2 * channels, 1, padding=NO_PADDING)
         self.decoder = Decoder(self.config, self.dtype)
-        self.post_quant_conv = Conv(channels, 1, padding=NO_PADDING, dtype=self.dtype)
+        self.post_quant_conv = Conv(channels, 1, padding=NO_PADDING)
 
     def encode(self, x: Float[Array, "b h w 3"]) -> Posterior:
         """Encode images in [-1, 1] whose sides are multiples of `config.downsampling`; log-variance in [-30, 20]."""
