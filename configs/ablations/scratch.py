@@ -23,7 +23,7 @@ def config() -> TrainConfig:
         vae=VAE_D4,
         optimizer=replace(base.stage.optimizer, decay_until=steps),
         discriminator=base.stage.discriminator,
-        perceptual_net=base.stage.perceptual_net,
+        perceptual=base.stage.perceptual,
         adversarial_weight=base.stage.adversarial_weight,
         adversarial_start=start,
         ema_decay=base.stage.ema_decay,

@@ -5,7 +5,7 @@ python train.py --config=configs/tiny/adapt.py --workdir=runs/tiny/adapt
 
 from dataclasses import replace
 
-from configs.tiny.shapes import HELD_OUT, PRIOR, RUNS, STUDENT, TRAIN, VAE_D4, degraded
+from configs.tiny.shapes import HELD_OUT, PERCEPTUAL, PRIOR, RUNS, STUDENT, TRAIN, VAE_D4, degraded
 from tvt_jax.config import TrainConfig
 from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.stages.optimizer import OptimizerConfig
@@ -25,8 +25,7 @@ def config() -> TrainConfig:
             rank=16,
             lora_alpha=32.0,
             mse_weight=5.0,
-            perceptual_net="alex",
-            perceptual_weight=1.0,
+            perceptual=PERCEPTUAL,
             vsd_weight=0.01,
             vsd_drawn=1,
             time_step=200,

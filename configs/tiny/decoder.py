@@ -3,7 +3,17 @@
 python train.py --config=configs/tiny/decoder.py --workdir=runs/tiny/decoder
 """
 
-from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, RUNS, TRAIN, VAE_D4, VAE_D8, small_crops, vae_optimizer
+from configs.tiny.shapes import (
+    DISCRIMINATOR,
+    HELD_OUT,
+    PERCEPTUAL,
+    RUNS,
+    TRAIN,
+    VAE_D4,
+    VAE_D8,
+    small_crops,
+    vae_optimizer,
+)
 from tvt_jax.config import TrainConfig
 from tvt_jax.stages.decoder import DecoderStage
 
@@ -18,7 +28,7 @@ def config() -> TrainConfig:
             source_vae=VAE_D8,
             optimizer=vae_optimizer(steps),
             discriminator=DISCRIMINATOR,
-            perceptual_net="alex",
+            perceptual=PERCEPTUAL,
             adversarial_weight=0.1,
             adversarial_start=500,
             ema_decay=0.99,

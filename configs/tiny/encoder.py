@@ -3,7 +3,17 @@
 python train.py --config=configs/tiny/encoder.py --workdir=runs/tiny/encoder
 """
 
-from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, RUNS, TRAIN, VAE_D4, VAE_D8, small_crops, vae_optimizer
+from configs.tiny.shapes import (
+    DISCRIMINATOR,
+    HELD_OUT,
+    PERCEPTUAL,
+    RUNS,
+    TRAIN,
+    VAE_D4,
+    VAE_D8,
+    small_crops,
+    vae_optimizer,
+)
 from tvt_jax.config import TrainConfig
 from tvt_jax.stages.encoder import EncoderStage
 
@@ -18,7 +28,7 @@ def config() -> TrainConfig:
             source_vae=VAE_D8,
             optimizer=vae_optimizer(steps),
             discriminator=DISCRIMINATOR,
-            perceptual_net="alex",
+            perceptual=PERCEPTUAL,
             adversarial_weight=0.0,
             ema_decay=0.99,
         ),

@@ -1,9 +1,10 @@
-"""Shapes of the tiny networks, and where the stages read from and train on."""
+"""Shapes of the tiny networks, what they share, and where the stages read from and train on."""
 
 from dataclasses import replace
 
 from tvt_jax.data.degradation import TVT, Degradation
 from tvt_jax.data.pipeline import DataConfig
+from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.models.discriminator import PatchDiscriminatorConfig
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
@@ -46,6 +47,9 @@ VAE_D8 = AutoencoderKLConfig(
 )
 VAE_D4 = replace(VAE_D8, block_out_channels=(16, 32, 64), mid_block=False)
 DISCRIMINATOR = PatchDiscriminatorConfig(features=24, layers=3)
+
+# AlexNet's LPIPS alone rewards a faint weave; DISTS sees it.
+PERCEPTUAL = PerceptualLoss(lpips_net="alex", dists_weight=1.0)
 
 PRIOR = UNet2DConditionConfig(
     block_out_channels=(64, 80, 96),

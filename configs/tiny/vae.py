@@ -5,6 +5,7 @@ python train.py --config=configs/tiny/vae.py --workdir=runs/tiny/vae
 
 from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, TRAIN, VAE_D8, small_crops, vae_optimizer
 from tvt_jax.config import TrainConfig
+from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.stages.vae import VAEStage
 
 
@@ -16,8 +17,7 @@ def config() -> TrainConfig:
             vae=VAE_D8,
             optimizer=vae_optimizer(steps),
             discriminator=DISCRIMINATOR,
-            perceptual_net="alex",
-            perceptual_weight=0.2,
+            perceptual=PerceptualLoss(lpips_net="alex", lpips_weight=0.2),
             adversarial_weight=0.0,
             ema_decay=0.99,
         ),

@@ -16,6 +16,7 @@ from PIL import Image
 from tvt_jax.config import TrainConfig
 from tvt_jax.data.degradation import TVT
 from tvt_jax.data.pipeline import DataConfig
+from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.models.discriminator import PatchDiscriminatorConfig
 from tvt_jax.models.unet import PLAIN_BLOCK, UNet2DConditionConfig, UNet2DConditionModel
 from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
@@ -59,7 +60,7 @@ STUDENT = add_level(PRIOR)
 OPTIMIZER = OptimizerConfig(learning_rate=2e-3)
 GAN: dict[str, Any] = {
     "discriminator": PatchDiscriminatorConfig(features=4, layers=1),
-    "perceptual_net": "alex",
+    "perceptual": PerceptualLoss(lpips_net="alex"),
     "adversarial_start": MIDDLE,
 }
 
@@ -84,8 +85,7 @@ def stage(name: str, runs: Path) -> Any:
                 prior=PRIOR,
                 student=STUDENT,
                 optimizer=OPTIMIZER,
-                perceptual_net="alex",
-                dists_weight=1.0,
+                perceptual=PerceptualLoss(lpips_net="alex", dists_weight=1.0),
                 time_step=400,
             )
 

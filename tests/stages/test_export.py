@@ -25,8 +25,8 @@ def test_evaluations_fit_the_log(chain, batch, name):
     state = chain.run(name).end
     stage = micro.stage(name, chain.root / "runs")
     metrics, images = jax.eval_shape(stage.evaluate, state, stage.load(), batch)
-    expected = {"prior": {"noise_error", "latent_deviation"}, "encoder": {"psnr", "lpips", "latent_distance"}}
-    assert set(metrics) == expected.get(name, {"psnr", "lpips"})
+    expected = {"prior": {"noise_error", "latent_deviation"}, "encoder": {"psnr", "lpips", "dists", "latent_distance"}}
+    assert set(metrics) == expected.get(name, {"psnr", "lpips", "dists"})
     assert {metric.shape for metric in metrics.values()} <= {(), (2,)}
     assert {image.shape for image in images.values()} == {(2, micro.CROP, micro.CROP, 3)}
 

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 from tests.stages import micro
 from tvt_jax.losses.adversarial import discriminator_loss, generator_loss
 from tvt_jax.losses.kl import kl_divergence
+from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.models.discriminator import PatchDiscriminator
 from tvt_jax.models.dists import DISTS, load_dists
 from tvt_jax.models.lora import fuse_lora
@@ -22,6 +23,9 @@ from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.stages.encoder import EncoderStage
 from tvt_jax.stages.images import to_float
 from tvt_jax.stages.prior import PriorStage, prompt_embeddings
+
+# Perceptual distances enter as a number beside the others and would only be slow.
+UNSEEN = PerceptualLoss(lpips_weight=0.0)
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -44,29 +48,28 @@ def batch_of(count, side=32):
     return {name: jnp.asarray(generator.integers(0, 256, (count, n, n, 3), np.uint8)) for name, n in sizes.items()}
 
 
-class WithoutLPIPS(EncoderStage):
-    """L1, KL and GAN; LPIPS enters as a number beside L1 and would only be slow."""
-
-    def _lpips(self, frozen, image, target):
-        return jnp.zeros(len(image))
-
-
 @pytest.fixture(scope="module")
 def vae():
     return micro.random_vae(micro.VAE_D4, 0)
 
 
 @pytest.fixture(scope="module")
+def frozen(vae):
+    return {"vae": vae, "perceptual": {}}
+
+
+@pytest.fixture(scope="module")
 def stage():
-    """The encoder stage has all losses, and its adaptive weight is taken at a layer that is frozen."""
+    """The encoder stage has all the other losses, and its adaptive weight is taken at a layer that is frozen."""
     changes = {"source": "", "source_vae": micro.VAE_D8, "optimizer": micro.OPTIMIZER, "kl_weight": 0.1}
-    return WithoutLPIPS(vae=micro.VAE_D4, **changes, **micro.GAN | {"adversarial_start": 0})
+    gan = micro.GAN | {"adversarial_start": 0, "perceptual": UNSEEN}
+    return EncoderStage(vae=micro.VAE_D4, **changes, **gan)
 
 
-def test_the_vae_losses_meet_at_the_image(stage, vae):
-    state = jax.jit(stage.init)(jax.random.key(1), {"vae": vae})
+def test_the_vae_losses_meet_at_the_image(stage, vae, frozen):
+    state = jax.jit(stage.init)(jax.random.key(1), frozen)
     batch, rng = batch_of(2), jax.random.key(2)
-    after, metrics = jax.jit(stage.step)(state, {"vae": vae}, batch, rng)
+    after, metrics = jax.jit(stage.step)(state, frozen, batch, rng)
     image = to_float(batch["hr"])
 
     def reconstruct(params):
@@ -102,10 +105,10 @@ def test_the_vae_losses_meet_at_the_image(stage, vae):
     np.testing.assert_allclose(metrics["reconstruction"], nll(vae) / image[0].size, rtol=1e-5)
 
 
-def test_before_its_start_the_gan_changes_nothing(stage, vae):
+def test_before_its_start_the_gan_changes_nothing(stage, frozen):
     waiting, without = replace(stage, adversarial_start=1), replace(stage, adversarial_weight=0.0)
-    state = jax.jit(stage.init)(jax.random.key(1), {"vae": vae})
-    after = [jax.jit(s.step)(state, {"vae": vae}, batch_of(2), jax.random.key(2))[0] for s in (waiting, without)]
+    state = jax.jit(stage.init)(jax.random.key(1), frozen)
+    after = [jax.jit(s.step)(state, frozen, batch_of(2), jax.random.key(2))[0] for s in (waiting, without)]
     assert_close(moments(after[0], "vae"), moments(after[1], "vae"))
     for one in after:
         jax.tree.map(np.testing.assert_array_equal, one.params["discriminator"], state.params["discriminator"])
@@ -132,13 +135,13 @@ def test_the_prior_in_two_parts():
 @pytest.mark.slow
 def test_the_adapt_losses_add_up():
     """All of them, by the student's parameters, against the losses written out on what it restores."""
-    stage = replace(micro.stage("adapt", Path()), latent_weight=0.4, dists_weight=0.5, vsd_weight=0.7)
+    perceptual = PerceptualLoss(lpips_net="alex", lpips_weight=2.0, dists_weight=0.5)
+    stage = replace(micro.stage("adapt", Path()), latent_weight=0.4, perceptual=perceptual, vsd_weight=0.7)
     frozen = {
         "vae": micro.random_vae(micro.VAE_D4, 0),
         "prior": micro.random_unet(micro.PRIOR, 1),
         **prompt_embeddings(micro.PRIOR.cross_attention_dim),
-        "lpips": load_lpips("alex"),
-        "dists": load_dists(),
+        "perceptual": perceptual.load(),
     }
     frozen = jax.tree.map(jnp.asarray, frozen)
     state = jax.jit(stage.init)(jax.random.key(1), frozen)
@@ -152,8 +155,8 @@ def test_the_adapt_losses_add_up():
         return {
             "latent": 0.4 * jnp.abs(latent - wanted).mean(),
             "mse": jnp.square(image - target).mean(),
-            "lpips": 2 * LPIPS("alex").apply({"params": frozen["lpips"]}, image, target).mean(),
-            "dists": 0.5 * DISTS().apply({"params": frozen["dists"]}, image, target).mean(),
+            "lpips": 2 * LPIPS("alex").apply({"params": load_lpips("alex")}, image, target).mean(),
+            "dists": 0.5 * DISTS().apply({"params": load_dists()}, image, target).mean(),
             "vsd": 0.7 * stage._vsd(state.params["fake"], frozen, latent, jax.random.split(rng)[0]),
         }
 
@@ -165,8 +168,8 @@ def test_the_adapt_losses_add_up():
 
 
 def test_latents_alone_are_compared_without_decoding(monkeypatch):
-    weights = {"latent_weight": 1.0, "mse_weight": 0.0, "perceptual_weight": 0.0, "vsd_weight": 0.0}
-    stage = replace(micro.stage("adapt", Path()), **weights)
+    weights = {"latent_weight": 1.0, "mse_weight": 0.0, "vsd_weight": 0.0}
+    stage = replace(micro.stage("adapt", Path()), perceptual=UNSEEN, **weights)
     prompts = prompt_embeddings(micro.PRIOR.cross_attention_dim)
     frozen = {"vae": micro.random_vae(micro.VAE_D4, 0), "prior": micro.random_unet(micro.PRIOR, 1), **prompts}
     monkeypatch.setattr(AdaptStage, "_decode", None)

@@ -5,16 +5,13 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Perceptual = Callable[[Array, Array], Array]
-
 
 def reconstruction_loss(
     image: Float[Array, "b h w 3"],
     target: Float[Array, "b h w 3"],
-    perceptual: Perceptual,
-    perceptual_weight: float,
+    perceptual: Callable[[Array, Array], Array],
 ) -> Float[Array, ""]:
-    """L1 plus weighted perceptual distance, summed over the pixels and channels, averaged over the batch.
+    """L1 plus perceptual distance, summed over the pixels and channels, averaged over the batch.
 
     The sum is latent-diffusion's: beside it the KL weight of 1e-6 and the adversarial weight have their published
     meaning. Its log-variance scalar is left out: the published optimiser never trains it, so it stays 0.
@@ -22,8 +19,7 @@ def reconstruction_loss(
     Args:
         image: reconstruction, about [-1, 1].
         target: truth in [-1, 1].
-        perceptual: distance of two batches of images, a value each.
-        perceptual_weight: weight of the perceptual distance, which counts once a pixel and channel.
+        perceptual: weighted distance of two batches of images, a value each; it counts once a pixel and channel.
     """
-    per_image = jnp.abs(image - target).sum((1, 2, 3)) + perceptual_weight * perceptual(image, target) * image[0].size
+    per_image = jnp.abs(image - target).sum((1, 2, 3)) + perceptual(image, target) * image[0].size
     return per_image.mean()

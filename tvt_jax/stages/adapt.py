@@ -1,6 +1,6 @@
 """Stage 3: adapt the UNet, one level higher, to restore a degraded image in one step."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
@@ -9,11 +9,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from tvt_jax.diffusion import NoiseSchedule
+from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.losses.vsd import draw_patches, guide, vsd_loss
 from tvt_jax.model_folder import ModelCard, ModelFolder, read_model
-from tvt_jax.models.dists import DISTS, load_dists
 from tvt_jax.models.lora import fuse_lora, init_lora, scale_lora
-from tvt_jax.models.perceptual import LPIPS, Net, load_lpips
 from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel
 from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
 from tvt_jax.stages.images import enlarge, psnr, to_float
@@ -43,9 +42,7 @@ class AdaptStage:
         latent_weight: of the absolute error on scaled latents, against E4's of the target. Alone, it trains without
             decoding, and many times as many images in the same time.
         mse_weight: of the squared error on pixels in [-1, 1].
-        perceptual_net: backbone of the LPIPS loss.
-        perceptual_weight: of LPIPS.
-        dists_weight: of DISTS (arXiv 2004.07728), which sees texture as the statistics of VGG16's features.
+        perceptual: LPIPS and DISTS on pixels.
         vsd_weight: of the distillation on latents; 0 leaves it out, and the fake score with it.
         vsd_patches: patches a side that the student's latent is cut into for teacher and fake score.
         vsd_drawn: of these patches of each latent, how many are looked at in a step.
@@ -68,9 +65,7 @@ class AdaptStage:
     lora_alpha: float = 8.0
     latent_weight: float = 0.0
     mse_weight: float = 1.0
-    perceptual_net: Net = "vgg"
-    perceptual_weight: float = 2.0
-    dists_weight: float = 0.0
+    perceptual: PerceptualLoss = field(default_factory=lambda: PerceptualLoss(lpips_weight=2.0))
     vsd_weight: float = 1.0
     vsd_patches: int = 2
     vsd_drawn: int = 4
@@ -82,7 +77,7 @@ class AdaptStage:
     accumulation: int = 1
 
     def load(self) -> PyTree:
-        """Read the VAE, the prior with its prompts, and the LPIPS network."""
+        """Read the VAE, the prior with its prompts, and the perceptual networks."""
         vae, prior = read_model(self.vae_source), read_model(self.prior_source)
         require_config(self.vae_source, vae.vae_config, self.vae)
         require_config(self.prior_source, prior.unet_config, self.prior)
@@ -91,13 +86,13 @@ class AdaptStage:
             "prior": prior.unet,
             "prompt": prior.prompt_embedding,
             "negative_prompt": prior.negative_prompt_embedding,
-            "lpips": load_lpips(self.perceptual_net),
+            "perceptual": self.perceptual.load(),
         }
         if self.student_source:
             student = read_model(self.student_source)
             require_config(self.student_source, student.unet_config, self.student)
             frozen["student"] = student.unet
-        return frozen | ({"dists": load_dists()} if self.dists_weight else {})
+        return frozen
 
     def init(self, rng: PRNGKeyArray, frozen: PyTree) -> State:
         """Make the state of step 0."""
@@ -135,7 +130,7 @@ class AdaptStage:
             losses = {}
             if self.latent_weight:
                 losses["latent"] = self.latent_weight * jnp.abs(latent - self._encode(frozen, target)).mean()
-            if self.mse_weight or self.perceptual_weight or self.dists_weight:
+            if self.mse_weight or self.perceptual.lpips_weight or self.perceptual.dists_weight:
                 losses |= self._pixel_losses(frozen, self._decode(frozen, latent), target)
             if self.vsd_weight:
                 losses["vsd"] = self.vsd_weight * self._vsd(state.params["fake"], frozen, latent, rng_vsd)
@@ -150,13 +145,9 @@ class AdaptStage:
         return grads, metrics
 
     def _pixel_losses(self, frozen: PyTree, image: Array, target: Array) -> dict[str, Array]:
-        losses = {
-            "mse": self.mse_weight * jnp.square(image - target).mean(),
-            "lpips": self.perceptual_weight * self._lpips(frozen, image, target).mean(),
-        }
-        if self.dists_weight:
-            losses["dists"] = self.dists_weight * self._dists(frozen, image, target).mean()
-        return losses
+        weighted = self.perceptual.weighted(frozen["perceptual"], image, target)
+        losses = {name: distance.mean() for name, distance in weighted.items()}
+        return {"mse": self.mse_weight * jnp.square(image - target).mean(), **losses}
 
     def restore(self, student: PyTree, frozen: PyTree, degraded: Array) -> tuple[Array, Array]:
         """Restore a uint8 batch; gives the images and their scaled latents."""
@@ -222,19 +213,13 @@ class AdaptStage:
         text = _repeat(frozen[prompt], len(noisy))
         return UNet2DConditionModel(self.prior).apply(variables, noisy, timesteps, text)
 
-    def _lpips(self, frozen: PyTree, image: Array, target: Array) -> Array:
-        return LPIPS(net=self.perceptual_net).apply({"params": frozen["lpips"]}, image, target)
-
-    def _dists(self, frozen: PyTree, image: Array, target: Array) -> Array:
-        return DISTS().apply({"params": frozen["dists"]}, image, target)
-
     def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
         """Score the averaged student's restorations."""
         image, _ = self.restore(state.ema, frozen, batch["lr"])
         target = to_float(batch["hr"])
-        lpips = self._lpips(frozen, jnp.clip(image, -1, 1), target)
+        distances = self.perceptual.distances(frozen["perceptual"], jnp.clip(image, -1, 1), target)
         pictures = {"degraded": enlarge(to_float(batch["lr"]), self.scale), "restored": image, "target": target}
-        return {"psnr": psnr(image, target), "lpips": lpips}, pictures
+        return {"psnr": psnr(image, target), **distances}, pictures
 
     def export(self, state: State, frozen: PyTree) -> ModelFolder:
         """Give the whole model, LoRA fused."""

@@ -11,9 +11,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tvt_jax.losses.adversarial import adaptive_weight, discriminator_loss, generator_loss
 from tvt_jax.losses.kl import kl_divergence
+from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.losses.reconstruction import reconstruction_loss
 from tvt_jax.models.discriminator import PatchDiscriminator, PatchDiscriminatorConfig
-from tvt_jax.models.perceptual import LPIPS, Net, load_lpips
 from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig, Posterior
 from tvt_jax.stages.images import psnr, to_float
 from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, update
@@ -43,8 +43,7 @@ class AutoencoderStage:
         vae: shape of the VAE that is trained.
         optimizer: of the generator and of the discriminator alike.
         discriminator: shape of the PatchGAN.
-        perceptual_net: backbone of the LPIPS loss.
-        perceptual_weight: of LPIPS beside L1.
+        perceptual: LPIPS and DISTS, beside L1.
         kl_weight: of the divergence, beside losses summed over pixels.
         adversarial_weight: factor on the adaptive weight; 0 trains without a GAN.
         adversarial_start: step from which the discriminator counts and is trained.
@@ -57,8 +56,7 @@ class AutoencoderStage:
         default_factory=lambda: OptimizerConfig(learning_rate=4.5e-6 * 32, betas=(0.5, 0.9))
     )
     discriminator: PatchDiscriminatorConfig = field(default_factory=PatchDiscriminatorConfig)
-    perceptual_net: Net = "vgg"
-    perceptual_weight: float = 1.0
+    perceptual: PerceptualLoss = field(default_factory=PerceptualLoss)
     kl_weight: float = 1e-6
     adversarial_weight: float = 0.5
     adversarial_start: int = 50_001
@@ -68,8 +66,8 @@ class AutoencoderStage:
     trained: ClassVar[tuple[str, ...]] = (*ENCODER, *DECODER)
 
     def load(self) -> PyTree:
-        """Read what stays frozen: here the LPIPS network."""
-        return {"lpips": load_lpips(self.perceptual_net)}
+        """Read what stays frozen: here the perceptual networks."""
+        return {"perceptual": self.perceptual.load()}
 
     def initial(self, rng: PRNGKeyArray, frozen: PyTree) -> PyTree:
         """Give all parameters of the VAE before training."""
@@ -114,8 +112,7 @@ class AutoencoderStage:
             return self.reconstruct(vae, frozen, image, rng)
 
         def loss(reconstructed: Array) -> Array:
-            lpips = partial(self._lpips, frozen)
-            return reconstruction_loss(reconstructed, result.target, lpips, self.perceptual_weight)
+            return reconstruction_loss(reconstructed, result.target, partial(self._perceptual, frozen))
 
         result, pull_back = jax.vjp(reconstruct, state.params["vae"])
         value, image_gradient = jax.value_and_grad(loss)(result.image)
@@ -173,14 +170,15 @@ class AutoencoderStage:
     def _score(self, discriminator: PyTree, image: Array) -> Array:
         return PatchDiscriminator(self.discriminator).apply({"params": discriminator}, image)
 
-    def _lpips(self, frozen: PyTree, image: Array, target: Array) -> Array:
-        return LPIPS(net=self.perceptual_net).apply({"params": frozen["lpips"]}, image, target)
+    def _perceptual(self, frozen: PyTree, image: Array, target: Array) -> Array:
+        weighted = self.perceptual.weighted(frozen["perceptual"], image, target)
+        return sum(weighted.values(), jnp.zeros(len(image)))
 
     def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
         """Score the averaged weights' reconstructions."""
         result = self.reconstruct(state.ema, frozen, to_float(batch["hr"]), None)
-        lpips = self._lpips(frozen, jnp.clip(result.image, -1, 1), result.target)
-        return {"psnr": psnr(result.image, result.target), "lpips": lpips}, {
+        distances = self.perceptual.distances(frozen["perceptual"], jnp.clip(result.image, -1, 1), result.target)
+        return {"psnr": psnr(result.image, result.target), **distances}, {
             "target": result.target,
             "reconstruction": result.image,
         }
