@@ -43,7 +43,7 @@ CAMERA = Degradation(
 
 # Eight latent channels, not SD's four: a small network spends four on brightness and has none left for colour.
 VAE_D8 = AutoencoderKLConfig(
-    block_out_channels=(16, 32, 64, 96), latent_channels=8, layers_per_block=1, norm_num_groups=4, scaling_factor=0.076
+    block_out_channels=(16, 32, 64, 96), latent_channels=8, layers_per_block=1, norm_num_groups=4, scaling_factor=0.081
 )
 VAE_D4 = replace(VAE_D8, block_out_channels=(16, 32, 64), mid_block=False)
 DISCRIMINATOR = PatchDiscriminatorConfig(features=24, layers=3)
