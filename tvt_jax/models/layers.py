@@ -111,18 +111,22 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Normalise over the pixels and the channels of each group, then scale and shift."""
-        batch, height, width, channels = x.shape
+        channels = x.shape[-1]
         if channels % self.num_groups:
             raise ValueError(f"{channels} channels cannot be split into norm_num_groups={self.num_groups} groups")
         scale = self.param("scale", nn.initializers.ones_init(), (channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
-        grouped = x.astype(jnp.float32).reshape(batch, height, width, self.num_groups, -1)
-        mean = grouped.mean((1, 2, 4), keepdims=True)
-        variance = jnp.square(grouped - mean).mean((1, 2, 4), keepdims=True)
-        gain = jax.lax.rsqrt(variance + self.epsilon) * scale.reshape(self.num_groups, -1)
+        x = x.astype(jnp.float32)
+        mean = self._group_mean(x)
+        gain = jax.lax.rsqrt(self._group_mean(jnp.square(x - mean)) + self.epsilon) * scale
         # One multiply and one add a pixel: the full-resolution levels are bound by memory, not arithmetic.
-        shift = bias.reshape(self.num_groups, -1) - mean * gain
-        return (grouped * gain + shift).reshape(x.shape).astype(self.dtype)
+        return (x * gain + (bias - mean * gain)).astype(self.dtype)
+
+    def _group_mean(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
+        """Mean of each channel's group: over the pixels first, which leaves the channels one long vector."""
+        by_channel = x.mean((1, 2), keepdims=True)
+        grouped = by_channel.reshape(*by_channel.shape[:3], self.num_groups, -1)
+        return jnp.broadcast_to(grouped.mean(-1, keepdims=True), grouped.shape).reshape(by_channel.shape)
 
 
 def nearest_resize(x: Float[Array, "b h w c"], size: Sequence[int]) -> Float[Array, "b h2 w2 c"]:
