@@ -13,7 +13,7 @@ from tvt_jax.stages.optimizer import OptimizerConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 1500
+    steps = 3000
     return TrainConfig(
         stage=AdaptStage(
             vae_source=f"{RUNS}/encoder/model",
