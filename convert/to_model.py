@@ -50,6 +50,7 @@ def import_tvt(
     card = ModelCard(
         source=f"the TVT release, {tvt.name}, on Stable Diffusion, {sd.name}",
         posterior="sample",
+        smallest_side=512,
         prompt=prompt,
         negative_prompt=NEGATIVE_PROMPT,
         licence=LICENCE,

@@ -43,6 +43,8 @@ class ModelCard:
 
     Attributes:
         scale: enlargement it was trained for.
+        smallest_side: pixels of the result's shorter side below which a picture is enlarged first, for networks that
+            are good at the size they were trained on only; 0 takes pictures of every size as they are.
         time_step: the one step's time, in [0, 1000).
         posterior: whether the latent is the posterior's mean or a sample.
         color_fix: default colour correction of the result.
@@ -53,6 +55,7 @@ class ModelCard:
     """
 
     scale: int = 4
+    smallest_side: int = 0
     time_step: int = 1
     posterior: Literal["mean", "sample"] = "mean"
     color_fix: Literal["adain", "wavelet", "none"] = "adain"

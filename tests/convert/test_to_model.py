@@ -135,7 +135,11 @@ def test_the_release_needs_only_the_text_encoder_of_stable_diffusion(sd, release
     for part in ("vae", "unet"):
         shutil.rmtree(sd / part)
     import_tvt(release, sd, tmp_path / "model")
-    assert read_model(tmp_path / "model").prompt_embedding.shape == (77, 6)
+    model = read_model(tmp_path / "model")
+    assert model.prompt_embedding.shape == (77, 6)
+    # What the release's own program does to a picture, as far as a card says it.
+    card = {"scale": 4, "smallest_side": 512, "time_step": 1, "posterior": "sample", "color_fix": "adain"}
+    assert {name: getattr(model.card, name) for name in card} == card
 
 
 @pytest.mark.parametrize("missing", ["vae.ckpt", "model_TVT.pkl"])

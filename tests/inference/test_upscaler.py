@@ -74,6 +74,20 @@ def test_scales(upscaler, scale):
     assert upscaler.result_size(11, 7, scale) == result.shape[:2]
 
 
+@pytest.mark.parametrize(
+    ("size", "working_size"), [((5, 8), (16, 25)), ((16, 20), (16, 20)), ((1, 100), (1, 100)), ((2, 30), (4, 64))]
+)
+def test_small_pictures_are_enlarged_first(folder, upscaler, size, working_size):
+    """As the release does it; strips only so far that four times the smallest side holds them."""
+    careful = Upscaler(replace(folder, card=replace(folder.card, smallest_side=64)))
+    resized = Image.fromarray(photo(*size)).resize(working_size[::-1], Image.Resampling.BICUBIC)
+    expected = Image.fromarray(upscaler.upscale(np.asarray(resized)))
+    result_size = (4 * size[1], 4 * size[0])
+    np.testing.assert_array_equal(
+        careful.upscale(photo(*size)), np.asarray(expected.resize(result_size, Image.Resampling.LANCZOS))
+    )
+
+
 @pytest.mark.parametrize("scale", [0.99, 8.1, -4, float("nan"), float("inf")])
 def test_a_scale_out_of_range_is_an_error(upscaler, scale):
     with pytest.raises(ValueError, match="out of range, use 1 to 8"):

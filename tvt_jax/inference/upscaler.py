@@ -30,6 +30,8 @@ from tvt_jax.models.vae import Posterior
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained" / "tiny"
 LARGEST_SCALE = 8
+# A strip is not enlarged first to more than this many times the smallest side: its result would fill the memory.
+LONGEST_STRIP = 4
 SMALLEST_TILE = 32
 # A VAE's tile in tiles of the UNet: four times as large, its group norms see as much of the image as memory allows.
 VAE_TILES = 4
@@ -138,7 +140,7 @@ class Upscaler:
             return np.dstack([color, resize(alpha, color.shape[:2], Image.Resampling.BICUBIC)])
         if image.shape[-1] == 1:
             return to_grey(self.upscale(np.repeat(image, 3, axis=-1), scale))[..., None]
-        result = self._enlarge(image)
+        result = self._enlarge(self._at_working_size(image))
         size = self.result_size(image.shape[0], image.shape[1], scale)
         return result if size == result.shape[:2] else resize(result, size, Image.Resampling.LANCZOS)
 
@@ -180,6 +182,15 @@ class Upscaler:
         multiple = self.vae.config.downsampling * 2 ** (levels - 1)
         rows = self._split_rows.mesh.size
         return _bucket(height, multiple * rows), _bucket(width, multiple)
+
+    def _at_working_size(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+        """The picture, enlarged if its result would have a shorter side than the card's smallest."""
+        short, long = sorted(image.shape[:2])
+        smallest = self.card.smallest_side / self.card.scale
+        factor = min(smallest / short, LONGEST_STRIP * smallest / long)
+        if factor <= 1:
+            return image
+        return resize(image, (int(image.shape[0] * factor), int(image.shape[1] * factor)), Image.Resampling.BICUBIC)
 
     def _enlarge(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
         size = image.shape[0] * self.card.scale, image.shape[1] * self.card.scale
