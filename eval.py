@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tvt_jax import compilation_cache
-from tvt_jax.evaluate import DEFAULT_METRICS, METRICS, run
+from tvt_jax.evaluation import DEFAULT_METRICS, METRICS, run
 
 
 def main() -> int:
@@ -22,6 +22,8 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="model folder; the embedded model if left out")
     parser.add_argument("--metrics", default=DEFAULT_METRICS, help=f"joined by commas, of {', '.join(METRICS)}")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--report", type=Path, help="HTML file to write: table, plot, best and worst pictures")
+    parser.add_argument("--against", nargs="+", default=(), metavar="NAME=JSON", help="earlier runs for the report")
     parser.add_argument("--save", type=Path, help="folder to write the model's results into")
     compilation_cache.enable()
     try:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 import tvt_jax
 from benchmarks import report, timing
 from benchmarks.rivals import RIVALS, NcnnUpscaler, fetch
-from tvt_jax.evaluate import METRICS
+from tvt_jax.evaluation import METRICS
 from tvt_jax.inference.upscaler import PRETRAINED
 
 Pixels = UInt8[np.ndarray, "h w 3"]

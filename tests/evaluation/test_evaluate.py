@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tvt_jax import evaluate as module
-from tvt_jax.evaluate import choose_metrics, evaluate, find_pairs, run, summarise
+from tvt_jax.evaluation import evaluate as module
+from tvt_jax.evaluation.evaluate import evaluate, run
+from tvt_jax.evaluation.metrics import choose_metrics
+from tvt_jax.evaluation.pairs import find_pairs
+from tvt_jax.evaluation.scores import summarise
 
 
 def save(path: Path, side: int = 24, seed: int = 0) -> None:
@@ -82,21 +85,44 @@ def test_interval_covers_the_mean_as_often_as_it_says():
     assert np.mean([summarise(sample, 500).high - sample.mean() for sample in samples]) == pytest.approx(0.55, abs=0.03)
 
 
-def test_model_is_run_and_its_results_are_saved(folders, monkeypatch, capsys):
-    class Upscaler:
-        def upscale(self, image):
-            return np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
+class Doubler:
+    def upscale(self, image):
+        return np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
 
-    monkeypatch.setattr(module, "load", lambda model: Upscaler())
+
+@pytest.fixture
+def doubled(folders, monkeypatch):
+    """A model that doubles, and inputs for it."""
+    monkeypatch.setattr(module, "load", lambda model: Doubler())
     for name in ("Canon_001", "Canon_002"):
         save(folders / "lr" / f"{name}_LR4.png", side=12)
-    out = folders / "out" / "metrics.json"
-    options = {"sr": None, "hr": folders / "hr", "model": None, "metrics": "psnr", "out": out}
-    assert run(lr=folders / "lr", save=folders / "saved", **options) == 0
+    return folders
+
+
+def test_a_report_shows_results_that_are_not_saved(doubled, capsys):
+    options = {"hr": doubled / "hr", "model": None, "metrics": "psnr", "save": None}
+    earlier, out, report = (doubled / name for name in ("earlier.json", "m.json", "report.html"))
+    assert run(lr=None, sr=doubled / "sr", out=earlier, **options) == 0
+    against = [f"earlier={earlier}"]
+    assert run(lr=doubled / "lr", sr=None, out=out, report=report, against=against, **options) == 0
+    data = json.loads(report.read_text().split('type="application/json">')[1].split("</script>")[0])
+    assert [run["name"] for run in data["runs"]] == ["this run", "earlier"]
+    assert [layer["label"] for layer in data["galleries"][0]["pictures"][0]["layers"]] == ["input", "result", "truth"]
+    assert sorted(path.name for path in doubled.iterdir() if path.is_file()) == [
+        "earlier.json",
+        "m.json",
+        "report.html",
+    ]
+
+
+def test_model_is_run_and_its_results_are_saved(doubled, capsys):
+    out = doubled / "out" / "metrics.json"
+    options = {"sr": None, "hr": doubled / "hr", "model": None, "metrics": "psnr", "out": out}
+    assert run(lr=doubled / "lr", save=doubled / "saved", **options) == 0
     content = json.loads(out.read_text())
     assert content["failures"] == {}
     assert content["mean"]["psnr"]["count"] == len(content["images"]) == 2
-    with Image.open(folders / "saved" / "Canon_002_LR4.png") as saved:
+    with Image.open(doubled / "saved" / "Canon_002_LR4.png") as saved:
         assert saved.size == (24, 24)
     assert f"{content['mean']['psnr']['mean']:.4f}" in capsys.readouterr().out
     assert sorted(path.name for path in out.parent.iterdir()) == ["metrics.json"]
@@ -106,6 +132,10 @@ def test_model_is_run_and_its_results_are_saved(folders, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--sr", "sr", "--metrics", "psnr,musiq"], "error: unknown metric 'musiq'"),
+        (["--sr", "sr", "--against", "a=b.json"], "error: --against goes with --report"),
+        (["--sr", "sr", "--report", "r.html", "--against", "b.json"], "not of the form NAME=metrics.json"),
+        (["--sr", "sr", "--report", "r.html", "--against", "a=eval.py"], "No such file"),
+        (["--sr", "sr", "--report", "r.html", "--against", "a=hr/lonely.png"], "is not a file that eval.py wrote"),
         (["--sr", "sr", "--save", "x"], "error: --model and --save go with --lr"),
         ([], "error: give --lr"),
         (["--sr", "sr", "--metrics", "psnr"], "error: lonely: has no partner in sr"),
@@ -113,7 +143,7 @@ def test_model_is_run_and_its_results_are_saved(folders, monkeypatch, capsys):
 )
 def test_command_line_errors(folders, arguments, message):
     save(folders / "hr" / "lonely.png")
-    script = Path(__file__).parents[1] / "eval.py"
+    script = Path(__file__).parents[2] / "eval.py"
     command = [sys.executable, str(script), *arguments, "--hr", "hr", "--out", "m.json"]
     result = subprocess.run(command, cwd=folders, capture_output=True, text=True, check=False)
     assert result.returncode == 1

@@ -1,0 +1,118 @@
+"""Scores a folder of results, or what a model makes of a folder of inputs, against the truth."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from tqdm import tqdm
+
+from tvt_jax.evaluation.metrics import Metric, choose_metrics
+from tvt_jax.evaluation.pairs import Pairs, find_pairs, read_rgb
+from tvt_jax.evaluation.report import Run, write_report
+from tvt_jax.evaluation.scores import Evaluation, format_table, read_evaluation, write_evaluation
+from tvt_jax.inference import load
+from tvt_jax.inference.images import Picture, write_picture
+
+
+def evaluate(
+    pairs: Pairs,
+    metrics: Mapping[str, Metric],
+    upscale: Callable[[np.ndarray], np.ndarray] | None = None,
+    save: Path | None = None,
+    failures: Mapping[str, str] | None = None,
+) -> Evaluation:
+    """Scores every pair, after `upscale` if there is one; its results are written into the folder `save`.
+
+    A picture that can't be read, enlarged or scored is added to the known `failures`, and the others go on.
+    """
+    result = Evaluation(failures=dict(failures or {}))
+    for name, (path, reference) in tqdm(pairs.items(), unit="image"):
+        try:
+            image, truth = read_rgb(path), read_rgb(reference)
+            if upscale:
+                image = upscale(image)
+            if save:
+                write_picture(saved(save, path), Picture(pixels=image))
+        except (ValueError, OSError) as error:
+            result.failures[name] = str(error)
+            continue
+        values, problems = _score(image, truth, metrics)
+        if values:
+            result.images[name] = values
+        if problems:
+            result.failures[name] = "; ".join(problems)
+    return result
+
+
+def saved(folder: Path, source: Path) -> Path:
+    """Where the result for a picture is kept."""
+    return folder / f"{source.stem}.png"
+
+
+def _score(image: np.ndarray, truth: np.ndarray, metrics: Mapping[str, Metric]) -> tuple[dict[str, float], list[str]]:
+    if image.shape != truth.shape:
+        return {}, [f"the result is {_size(image)} pixels and the truth {_size(truth)}: they must be equal"]
+    values, problems = {}, []
+    for name, metric in metrics.items():
+        try:
+            values[name] = metric(image, truth)
+        except ValueError as error:
+            problems.append(str(error))
+    return values, problems
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
+def run(
+    *,
+    lr: Path | None,
+    sr: Path | None,
+    hr: Path,
+    model: Path | None,
+    metrics: str,
+    out: Path,
+    save: Path | None,
+    report: Path | None = None,
+    against: Sequence[str] = (),
+) -> int:
+    """What eval.py does: scores the folder `sr`, or `lr` enlarged by `model`, and returns the exit status."""
+    source = sr or lr
+    if source is None:
+        raise ValueError("give --lr, a folder for the model to enlarge, or --sr, a folder of results")
+    if sr and (model or save):
+        raise ValueError("--model and --save go with --lr: the pictures of --sr are scored as they are")
+    if against and not report:
+        raise ValueError("--against goes with --report: it is what the report compares with")
+    chosen, others = choose_metrics(metrics), [_read_run(text) for text in against]
+    pairs, alone = find_pairs(source, hr)
+    # The report shows results, so it needs them somewhere.
+    with TemporaryDirectory() if report and lr and not save else nullcontext(save) as kept:
+        results = Path(kept) if kept else None
+        evaluation = evaluate(pairs, chosen, None if sr else load(model).upscale, results, alone)
+        write_evaluation(out, evaluation)
+        if report:
+            runs = [Run(sr.name if sr else "this run", evaluation), *others]
+            layers = {name: _layers(path, truth, results) for name, (path, truth) in pairs.items()}
+            write_report(report, f"{source.name} against {hr.name}", runs, layers)
+    print(format_table(evaluation))
+    for name, reason in evaluation.failures.items():
+        print(f"error: {name}: {reason}", file=sys.stderr)
+    return 1 if evaluation.failures else 0
+
+
+def _read_run(text: str) -> Run:
+    name, found, file = text.partition("=")
+    if not found:
+        raise ValueError(f"--against {text} is not of the form NAME=metrics.json")
+    return Run(name, read_evaluation(Path(file)))
+
+
+def _layers(path: Path, truth: Path, results: Path | None) -> dict[str, Path]:
+    """The pictures that the report lays over each other."""
+    shown = {"input": path, "result": saved(results, path)} if results else {"result": path}
+    return {**shown, "truth": truth}

@@ -1,0 +1,33 @@
+"""The metrics by name."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from tvt_jax.metrics.dists import dists
+from tvt_jax.metrics.lpips import lpips
+from tvt_jax.metrics.niqe import niqe
+from tvt_jax.metrics.psnr import psnr_y
+from tvt_jax.metrics.ssim import ssim_y
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+METRICS: dict[str, Metric] = {
+    "psnr": psnr_y,
+    "ssim": ssim_y,
+    "lpips": partial(lpips, net="alex"),
+    "lpips-vgg": partial(lpips, net="vgg"),
+    "dists": dists,
+    "niqe": lambda image, reference: niqe(image),
+}
+MORE_IS_BETTER = frozenset({"psnr", "ssim"})
+DEFAULT_METRICS = "psnr,ssim,lpips,dists,niqe"
+
+
+def choose_metrics(names: str) -> dict[str, Metric]:
+    """Looks up metrics by their names, joined by commas."""
+    unknown = [name for name in names.split(",") if name not in METRICS]
+    if unknown:
+        raise ValueError(f"unknown metric '{unknown[0]}', choose from {','.join(METRICS)}")
+    return {name: METRICS[name] for name in names.split(",")}

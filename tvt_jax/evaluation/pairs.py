@@ -1,0 +1,45 @@
+"""Pictures of two folders that belong together."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from tvt_jax.inference.images import READABLE, read_picture
+
+Pairs = dict[str, tuple[Path, Path]]
+
+_ROLE = re.compile(r"[_-](?:LR|SR|HR|GT)\d*$", re.IGNORECASE)
+
+
+def find_pairs(images: Path, references: Path) -> tuple[Pairs, dict[str, str]]:
+    """Matches the pictures of two folders by file name without ending and without a last _LR4, _SR, _HR or _GT.
+
+    Returns (image, reference) by name, and by name what has no partner.
+    """
+    found, truths = _pictures(images), _pictures(references)
+    if not found.keys() & truths.keys():
+        raise ValueError(f"no picture in {images} has the name of one in {references}")
+    alone = dict.fromkeys(sorted(found.keys() - truths.keys()), f"has no partner in {references}")
+    alone |= dict.fromkeys(sorted(truths.keys() - found.keys()), f"has no partner in {images}")
+    return {name: (found[name], truths[name]) for name in sorted(found.keys() & truths.keys())}, alone
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+    pictures: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in READABLE and not path.name.startswith("."):
+            name = _ROLE.sub("", path.stem)
+            if name in pictures:
+                raise ValueError(f"{pictures[name]} and {path} have the same name '{name}': keep one of them")
+            pictures[name] = path
+    return pictures
+
+
+def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Grey is repeated and alpha left out: metrics see what a viewer without transparency shows."""
+    pixels = read_picture(path).pixels
+    return pixels[..., :3] if pixels.shape[-1] >= 3 else np.repeat(pixels[..., :1], 3, axis=-1)
