@@ -1,6 +1,7 @@
 """Batches are a function of (seed, k), whoever makes them and whatever happened before."""
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tvt_jax.data.degradation import TVT
-from tvt_jax.data.pipeline import Batch, DataConfig, make_iterator, random_crop, random_flip
+from tvt_jax.data.pipeline import Batch, DataConfig, make_iterator, random_crop, turned
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +119,8 @@ def test_crops_come_from_everywhere():
 
 def test_flips_are_the_eight_symmetries():
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    generator = np.random.default_rng(0)
-    assert len({random_flip(image, generator).tobytes() for _ in range(200)}) == 8
+    assert len({turned(image, symmetry).tobytes() for symmetry in range(8)}) == 8
+    np.testing.assert_array_equal(turned(image, 0), image)
 
 
 def test_flips_can_be_turned_off(tmp_path: Path):
@@ -129,9 +130,76 @@ def test_flips_can_be_turned_off(tmp_path: Path):
     assert (batch["hr"] == image).all()
 
 
-@pytest.mark.parametrize("wrong", [{"crop": 0}, {"batch": 0}, {"workers": -1}, {"crop": 30, "degradation": TVT}])
-def test_wrong_settings_are_refused(wrong: dict):
-    with pytest.raises(ValueError, match="crop"):
+@pytest.fixture
+def pairs(tmp_path: Path) -> DataConfig:
+    """A large and a small picture, each a block of 4x4 for a pixel of its counterpart, and two that are no pairs."""
+    generator = np.random.default_rng(0)
+    sizes = {"a/1_HR.png": (12, 10), "a/2_HR.png": (3, 6), "odd_HR.png": (5, 5), "broken_HR.png": (5, 5)}
+    for name, size in sizes.items():
+        low = generator.integers(0, 256, (*size, 3), np.uint8)
+        high = low.repeat(4, axis=0).repeat(4, axis=1)
+        for folder, file, image in (("hr", name, high), ("lr", name.replace("HR", "LR4"), low)):
+            (tmp_path / folder / file).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(tmp_path / folder / file)
+    Image.fromarray(np.zeros((19, 20, 3), np.uint8)).save(tmp_path / "hr" / "odd_HR.png")
+    (tmp_path / "lr" / "broken_LR4.png").write_bytes(b"no image")
+    return DataConfig(path=str(tmp_path / "hr"), lr_path=str(tmp_path / "lr"), crop=20, batch=8)
+
+
+def test_pairs_stay_on_top_of_each_other(pairs: DataConfig, caplog: pytest.LogCaptureFixture):
+    """Cut at other places, turned otherwise or mirrored at another border, they would not agree."""
+    for batch in take(pairs, 6):
+        np.testing.assert_array_equal(batch["hr"], batch["lr"].repeat(4, axis=1).repeat(4, axis=2))
+    assert len(np.unique(np.concatenate([batch["lr"] for batch in take(pairs, 6)]), axis=0)) > 20
+    named = " ".join(record.getMessage() for record in caplog.records)
+    assert "odd_HR.png: 20x19 is not 4 times its counterpart's 5x5" in named
+    assert "broken_LR4.png: not an image" in named
+
+
+def test_an_image_without_its_counterpart_is_an_error(pairs: DataConfig):
+    Image.new("RGB", (20, 20)).save(Path(pairs.path) / "alone.png")
+    with pytest.raises(ValueError, match=r"1 of 5 images .* have no counterpart .*alone\.png"):
+        make_iterator(pairs, 0)
+
+
+def test_sources_are_mixed_by_weight(tmp_path: Path):
+    """Each keeps its own order, and the batches depend on position alone, as with one source."""
+    for level, name in enumerate(("many", "few")):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            Image.fromarray(np.full((8, 8, 3), 10 * level + index, np.uint8)).save(tmp_path / name / f"{index}.png")
+    config = DataConfig(path=str(tmp_path / "many"), mixed=((str(tmp_path / "few"), 0.25),), crop=8, batch=20)
+    batches = take(config, 3)
+    met = np.concatenate([batch["hr"][:, 0, 0, 0] for batch in batches])
+    assert (met >= 10).sum() == 12
+    first = met[met < 10][:48].reshape(-1, 3)
+    assert (np.sort(first) == np.arange(3)).all()
+    assert_same(take(config, 2, after=1), batches[1:])
+    halves = [take(config, 3, process=(index, 2)) for index in range(2)]
+    assert_same([{"hr": np.concatenate([a["hr"], b["hr"]])} for a, b in zip(*halves, strict=True)], batches)
+
+
+def test_pairs_and_degraded_images_are_mixed(pairs: DataConfig, photos: Path):
+    mixed = replace(pairs, mixed=((str(photos), 1.0),), degradation=TVT)
+    (batch,) = take(mixed, 1)
+    exact = (batch["hr"] == batch["lr"].repeat(4, axis=1).repeat(4, axis=2)).all((1, 2, 3))
+    assert exact.sum() == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"crop": 0}, "crop"),
+        ({"batch": 0}, "crop"),
+        ({"workers": -1}, "crop"),
+        ({"crop": 30, "degradation": TVT}, "crop 30 must be a multiple of 4"),
+        ({"crop": 30, "lr_path": "y"}, "crop 30 must be a multiple of 4"),
+        ({"lr_path": "y", "mixed": (("z", 1.0),)}, "lr_path is for x alone"),
+        ({"mixed": (("z", 0.0),)}, r"the weight 0\.0 in mixed"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong: dict, message: str):
+    with pytest.raises(ValueError, match=message):
         DataConfig(path="x", **wrong)
 
 

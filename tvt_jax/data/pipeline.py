@@ -9,7 +9,7 @@ from absl import flags
 from jaxtyping import UInt8
 
 from tvt_jax.data.degradation import Degradation, degrade
-from tvt_jax.data.sources import open_source
+from tvt_jax.data.sources import Item, Pair, PairSource, ReadableSource, open_source
 
 SCALE = 4
 PREFETCHED_BATCHES = 4
@@ -25,6 +25,9 @@ class DataConfig:
 
     Attributes:
         path: Folder of images, or of tiles written by `tvt_jax.data.prepare`.
+        lr_path: Folder of real low-resolution counterparts of the images of `path`, in place of degraded ones.
+        mixed: Further folders, each with how many of its images come for one of `path`'s, as in
+            `(("ffhq", 0.1),)`; they are degraded.
         crop: Side of the square crops in pixels; smaller images are continued by their mirror image.
         batch: Crops in a batch, over all processes.
         degradation: How the low-resolution crops are made; None for high-resolution crops alone.
@@ -33,6 +36,8 @@ class DataConfig:
     """
 
     path: str
+    lr_path: str | None = None
+    mixed: tuple[tuple[str, float], ...] = ()
     crop: int = 128
     batch: int = 16
     degradation: Degradation | None = None
@@ -44,8 +49,12 @@ class DataConfig:
             raise ValueError(
                 f"crop {self.crop} and batch {self.batch} must be positive, workers {self.workers} not negative"
             )
-        if self.degradation is not None and self.crop % SCALE:
-            raise ValueError(f"crop {self.crop} must be a multiple of {SCALE} to be degraded {SCALE} times")
+        if (self.degradation or self.lr_path) and self.crop % SCALE:
+            raise ValueError(f"crop {self.crop} must be a multiple of {SCALE} for low resolution at 1/{SCALE} of it")
+        if self.lr_path and self.mixed and not self.degradation:
+            raise ValueError(f"lr_path is for {self.path} alone: what is mixed in needs a degradation, or crops differ")
+        if bad := [weight for _, weight in self.mixed if not weight > 0]:
+            raise ValueError(f"the weight {bad[0]} in mixed is not positive")
 
 
 class BatchIterator:
@@ -102,54 +111,93 @@ class BatchIterator:
 
 @dataclass(frozen=True, kw_only=True)
 class MakeExample(grain.transforms.RandomMap):
-    """Image -> {'hr': crop} and, if degraded, {'lr': crop / 4}; the generator is keyed by seed and position."""
+    """Image or pair -> {'hr': crop} and, if there is one, {'lr': crop / 4}; the generator is keyed by its position."""
 
     crop: int
     flips: bool
     degradation: Degradation | None
 
-    def random_map(self, element: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator) -> Example:
+    def random_map(self, element: Item, rng: np.random.Generator) -> Example:
         """Make one example."""
+        if isinstance(element, Pair):
+            return self._of_pair(element, rng)
         hr = random_crop(element, self.crop, rng)
         if self.flips:
-            hr = random_flip(hr, rng)
+            hr = turned(hr, random_symmetry(rng))
         if self.degradation is None:
             return {"hr": hr}
         return {"hr": hr, "lr": degrade(hr, self.degradation, rng, SCALE)}
 
+    def _of_pair(self, pair: Pair, rng: np.random.Generator) -> Example:
+        """Both cut at the same place and turned alike."""
+        lr_crop = self.crop // SCALE
+        lr, hr = mirrored(pair.lr, lr_crop), mirrored(pair.hr, self.crop)
+        top, left = random_corner(lr, lr_crop, rng)
+        symmetry = random_symmetry(rng) if self.flips else 0
+        hr = hr[SCALE * top : SCALE * top + self.crop, SCALE * left : SCALE * left + self.crop]
+        lr = lr[top : top + lr_crop, left : left + lr_crop]
+        return {"hr": turned(hr, symmetry), "lr": turned(lr, symmetry)}
+
 
 def make_iterator(config: DataConfig, seed: int, process_index: int = 0, process_count: int = 1) -> BatchIterator:
-    """Batches {'hr': [b crop crop 3]} and, if degraded, {'lr': [b crop/4 crop/4 3]}, uint8 RGB, without end.
+    """Batches {'hr': [b crop crop 3]} and, where there is one, {'lr': [b crop/4 crop/4 3]}, uint8 RGB, without end.
 
     Batch k depends on (seed, k) alone: not on the number of workers or processes, nor on interruptions. Every image
-    is met once an epoch, in a new order each time.
+    of a source is met once in an epoch of its own, in a new order each time.
 
     Raises:
-        FileNotFoundError: There are no images at `config.path`.
-        ValueError: The processes cannot share the batch evenly.
+        FileNotFoundError: There are no images at `config.path`, or at one of the others.
+        ValueError: The processes cannot share the batch evenly, or an image has no counterpart.
     """
     make = MakeExample(crop=config.crop, flips=config.flips, degradation=config.degradation)
     # Batches are cut from the endless row of examples only after these, as else the number of workers would show.
-    examples = grain.MapDataset.source(open_source(config.path)).seed(seed).shuffle().repeat().random_map(make)
-    return BatchIterator(examples, config, process_index, process_count)
+    return BatchIterator(_images(config, seed).random_map(make), config, process_index, process_count)
+
+
+def _images(config: DataConfig, seed: int) -> grain.MapDataset:
+    """The endless row of images and pairs, in the order in which they are met."""
+    if config.lr_path:
+        first = ReadableSource(PairSource(config.path, config.lr_path, SCALE))
+    else:
+        first = open_source(config.path)
+    sources = [first, *(open_source(path) for path, _ in config.mixed)]
+    rows = [grain.MapDataset.source(source).seed(seed + i).shuffle().repeat() for i, source in enumerate(sources)]
+    if not config.mixed:
+        return rows[0]
+    return grain.MapDataset.mix(rows, weights=[1.0, *(weight for _, weight in config.mixed)]).seed(seed)
 
 
 def random_crop(
     image: UInt8[np.ndarray, "h w 3"], size: int, generator: np.random.Generator
 ) -> UInt8[np.ndarray, "size size 3"]:
     """A square crop at a random place; an image that is too small is continued by its mirror image."""
-    missing = [max(0, size - length) for length in image.shape[:2]]
-    if any(missing):
-        image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-    top, left = (int(generator.integers(length - size, endpoint=True)) for length in image.shape[:2])
+    image = mirrored(image, size)
+    top, left = random_corner(image, size, generator)
     return image[top : top + size, left : left + size]
 
 
-def random_flip(image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """One of the eight turns and mirror images."""
-    turns, mirrored = divmod(int(generator.integers(8)), 2)
+def mirrored(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The image, continued below and to the right by its mirror image where it is smaller than `size`."""
+    missing = [max(0, size - length) for length in image.shape[:2]]
+    return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric") if any(missing) else image
+
+
+def random_corner(image: UInt8[np.ndarray, "h w 3"], size: int, generator: np.random.Generator) -> tuple[int, int]:
+    """Top and left of a square crop, each place as likely as any other."""
+    top, left = (int(generator.integers(length - size, endpoint=True)) for length in image.shape[:2])
+    return top, left
+
+
+def random_symmetry(generator: np.random.Generator) -> int:
+    """The number of one of the eight turns and mirror images; 0 leaves an image as it is."""
+    return int(generator.integers(8))
+
+
+def turned(image: UInt8[np.ndarray, "h w 3"], symmetry: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The image under the symmetry of that number."""
+    turns, flipped = divmod(symmetry, 2)
     image = np.rot90(image, turns)
-    return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
+    return np.ascontiguousarray(image[:, ::-1] if flipped else image)
 
 
 def _allow_worker_processes() -> None:

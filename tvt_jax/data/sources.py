@@ -2,14 +2,17 @@
 
 import io
 import logging
+import re
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"})
+
+_ROLE = re.compile(r"[_-](?:LR|SR|HR|GT)\d*$", re.IGNORECASE)
 
 logger = logging.getLogger(__name__)
 
@@ -18,14 +21,24 @@ class UnreadableImageError(ValueError):
     """A file that is no image, or a damaged one."""
 
 
+class Pair(NamedTuple):
+    """An image and the same at low resolution, as two cameras saw it."""
+
+    hr: UInt8[np.ndarray, "h w 3"]
+    lr: UInt8[np.ndarray, "h2 w2 3"]
+
+
+Item = UInt8[np.ndarray, "h w 3"] | Pair
+
+
 @runtime_checkable
 class Source(Protocol):
-    """Images by index; the order is the same every time."""
+    """Images or pairs of them by index; the order is the same every time."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Decode one image, or raise UnreadableImageError."""
+    def __getitem__(self, index: int) -> Item:
+        """Decode one, or raise UnreadableImageError."""
         ...
 
 
@@ -40,6 +53,38 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         return read_image(self.files[index])
+
+
+class PairSource:
+    """All images below a folder with their counterparts below another, matched by `partner_name`.
+
+    Raises:
+        ValueError: some have none.
+    """
+
+    def __init__(self, path: str | Path, lr_path: str | Path, scale: int) -> None:
+        self._scale = scale
+        roots = Path(path), Path(lr_path)
+        hr, lr = ({partner_name(file.relative_to(root)): file for file in list_images(root)} for root in roots)
+        if alone := sorted(hr.keys() - lr.keys()):
+            raise ValueError(
+                f"{len(alone)} of {len(hr)} images below {path} have no counterpart of their name below {lr_path}, "
+                f"among them {hr[alone[0]]}"
+            )
+        self.files = [(file, lr[name]) for name, file in hr.items()]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Pair:
+        pair = Pair(*(read_image(file) for file in self.files[index]))
+        (height, width, _), (low_height, low_width, _) = pair.hr.shape, pair.lr.shape
+        if (height, width) != (self._scale * low_height, self._scale * low_width):
+            raise UnreadableImageError(
+                f"{self.files[index][0]}: {width}x{height} is not {self._scale} times its counterpart's "
+                f"{low_width}x{low_height}"
+            )
+        return pair
 
 
 class TileSource:
@@ -74,7 +119,7 @@ class ReadableSource:
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+    def __getitem__(self, index: int) -> Item:
         for candidate in range(index, index + len(self)):
             candidate %= len(self)
             if candidate in self.unreadable:
@@ -92,12 +137,18 @@ def open_source(path: str | Path) -> ReadableSource:
 
     Raises:
         FileNotFoundError: There are neither tiles nor images.
+        ValueError: There are several sets of tiles.
     """
     # TFDS puts a data set into NAME/VERSION/ and marks it with this file.
     tiles = sorted(Path(path).glob("**/features.json"))
     if len(tiles) > 1:
         raise ValueError(f"{path} holds {len(tiles)} data sets; name one of them, e.g. {tiles[0].parent}")
     return ReadableSource(TileSource(tiles[0].parent) if tiles else FolderSource(path))
+
+
+def partner_name(file: Path) -> str:
+    """What files of two folders have in common: the name without ending and without a last _LR4, _SR, _HR or _GT."""
+    return (file.parent / _ROLE.sub("", file.stem)).as_posix()
 
 
 def list_images(path: Path) -> list[Path]:

@@ -1,16 +1,14 @@
 """Pictures of two folders that belong together."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from tvt_jax.data.sources import partner_name
 from tvt_jax.inference.images import READABLE, read_picture
 
 Pairs = dict[str, tuple[Path, Path]]
-
-_ROLE = re.compile(r"[_-](?:LR|SR|HR|GT)\d*$", re.IGNORECASE)
 
 
 def find_pairs(images: Path, references: Path) -> tuple[Pairs, dict[str, str]]:
@@ -32,7 +30,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
     pictures: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in READABLE and not path.name.startswith("."):
-            name = _ROLE.sub("", path.stem)
+            name = partner_name(path.relative_to(folder))
             if name in pictures:
                 raise ValueError(f"{pictures[name]} and {path} have the same name '{name}': keep one of them")
             pictures[name] = path
