@@ -6,23 +6,26 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+# Stage -> what is drawn of its training, and of its evaluation. In training the adapt stage's losses are weighted.
 STAGES = {
-    "vae": "reconstruction",
-    "prior": "noise_error",
-    "decoder": "reconstruction",
-    "encoder": "reconstruction",
-    "adapt": "lpips",
+    "vae": (["reconstruction"], ["lpips"]),
+    "decoder": (["reconstruction"], ["lpips", "dists"]),
+    "encoder": (["reconstruction"], ["lpips", "dists"]),
+    "prior": (["noise_error"], ["noise_error"]),
+    "adapt": ([], ["lpips", "dists"]),
+    "refine": ([], ["lpips", "dists"]),
 }
 
 
 def main(runs: Path, out: Path) -> None:
     """One panel a stage: the training loss a line, the held-out evaluation as dots."""
-    stages = {name: metric for name, metric in STAGES.items() if (runs / name / "metrics.jsonl").is_file()}
+    stages = {name: metrics for name, metrics in STAGES.items() if (runs / name / "metrics.jsonl").is_file()}
     figure, axes = plt.subplots(1, len(stages), figsize=(3.2 * len(stages), 2.6), squeeze=False)
-    for axis, (name, metric) in zip(axes[0], stages.items(), strict=True):
+    for axis, (name, (trained, evaluated)) in zip(axes[0], stages.items(), strict=True):
         lines = [json.loads(line) for line in (runs / name / "metrics.jsonl").read_text().splitlines()]
-        draw(axis, lines, "train", metric)
-        draw(axis, lines, "evaluate", "noise_error" if name == "prior" else "lpips")
+        for kind, metrics in (("train", trained), ("evaluate", evaluated)):
+            for metric in metrics:
+                draw(axis, lines, kind, metric)
         minutes = max(line["seconds"] for line in lines) / 60
         axis.set_title(f"{name}: {minutes:.0f} min", fontsize=9)
         axis.set_xlabel("step", fontsize=8)
