@@ -1,4 +1,4 @@
-"""A second round of stage 3, with VGG16 in place of AlexNet to judge by, which sees the weave that the first one leaves.
+"""A second round of stage 3, judged by VGG16 in place of AlexNet: it sees the weave that the first round leaves.
 
 python train.py --config=configs/tiny/refine.py --workdir=runs/tiny/refine
 """
