@@ -39,7 +39,7 @@ class Options:
         vae8: model folder of the 8x VAE.
         decoder: model folder of the decoder stage.
         encoder: model folder of the encoder stage.
-        scratch: model folder of a 4x VAE trained from nothing.
+        scratch: model folder of a 4x VAE trained from nothing, if there is one.
         images: folder of photos that none of them was trained on.
         out: where the figures (.json) and tables (.md) go, besides the screen.
         crop: side of the squares cut out of the photos, and of the text pages, in pixels.
@@ -52,7 +52,7 @@ class Options:
     vae8: Path
     decoder: Path
     encoder: Path
-    scratch: Path
+    scratch: Path | None = None
     images: Path
     out: Path | None = None
     crop: int = 256
@@ -116,10 +116,8 @@ def load_rows(options: Options) -> tuple[Autoencoder, list[Autoencoder]]:
         ValueError: the decoder stage learnt from another 8x VAE than `vae8`, or a VAE has the wrong downsampling.
     """
     eight = read_model(options.vae8)
-    decoder, encoder, scratch = (read_model(path) for path in (options.decoder, options.encoder, options.scratch))
     _check_downsampling(options.vae8, eight, 8)
-    for path, folder in ((options.decoder, decoder), (options.encoder, encoder), (options.scratch, scratch)):
-        _check_downsampling(path, folder, 4)
+    decoder, encoder = _read_4x(options.decoder), _read_4x(options.encoder)
     if decoder.vae_source is not None and not _same(decoder.vae_source, eight.vae):
         raise ValueError(f"{options.decoder} was transferred from another 8x VAE than {options.vae8}")
     encode8, decode8 = networks(eight.vae_config, eight.vae)
@@ -133,13 +131,21 @@ def load_rows(options: Options) -> tuple[Autoencoder, list[Autoencoder]]:
         encode=encode_enlarged,
         decode=lambda z: shrink(decode8(z), 2),
     )
-    return enlarged, [
+    rows = [
         Autoencoder(name="8x VAE", encode=encode8, decode=decode8),
         enlarged,
         Autoencoder(name="4x, after the decoder stage: D4(E8(2x))", encode=encode_enlarged, decode=decode4),
         _plain("4x, after the encoder stage: D4(E4)", encoder),
-        _plain("4x, trained from nothing", scratch),
     ]
+    if options.scratch:
+        rows.append(_plain("4x, trained from nothing", _read_4x(options.scratch)))
+    return enlarged, rows
+
+
+def _read_4x(path: Path) -> ModelFolder:
+    folder = read_model(path)
+    _check_downsampling(path, folder, 4)
+    return folder
 
 
 def networks(config: AutoencoderKLConfig, params: PyTree) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:

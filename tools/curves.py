@@ -13,7 +13,6 @@ STAGES = {
     "encoder": (["reconstruction"], ["lpips", "dists"]),
     "prior": (["noise_error"], ["noise_error"]),
     "adapt": ([], ["lpips", "dists"]),
-    "refine": ([], ["lpips", "dists"]),
 }
 
 

@@ -12,8 +12,7 @@ from tvt_jax.stages.optimizer import OptimizerConfig
 
 
 def config() -> TrainConfig:
-    """Train for `steps`; the learning rate ends at zero there."""
-    steps = 3000
+    """The embedded model's second part; its card tells the first, with more weight on pixels and LPIPS."""
     return TrainConfig(
         stage=AdaptStage(
             vae_source=f"{RUNS}/encoder/model",
@@ -21,11 +20,11 @@ def config() -> TrainConfig:
             prior_source=f"{RUNS}/prior/model",
             prior=PRIOR,
             student=STUDENT,
-            optimizer=OptimizerConfig(learning_rate=1e-3, warmup=20, decay_until=steps),
+            optimizer=OptimizerConfig(learning_rate=1e-3, warmup=20, decay_until=3500),
             rank=16,
             lora_alpha=32.0,
-            mse_weight=5.0,
-            perceptual=PERCEPTUAL,
+            mse_weight=1.0,
+            perceptual=replace(PERCEPTUAL, lpips_weight=0.3, dists_weight=3.0),
             vsd_weight=0.01,
             vsd_drawn=1,
             time_step=200,
@@ -34,7 +33,7 @@ def config() -> TrainConfig:
         ),
         data=replace(degraded(TRAIN), batch=4),
         evaluation=degraded(HELD_OUT),
-        steps=steps,
+        steps=2700,
         log_every=25,
         evaluate_every=300,
         save_every=150,
