@@ -162,6 +162,12 @@ def test_an_image_without_its_counterpart_is_an_error(pairs: DataConfig):
         make_iterator(pairs, 0)
 
 
+def test_two_images_of_one_name_are_an_error(pairs: DataConfig):
+    Image.new("RGB", (20, 20)).save(Path(pairs.path) / "odd.png")
+    with pytest.raises(ValueError, match="have the same name 'odd'"):
+        make_iterator(pairs, 0)
+
+
 def test_sources_are_mixed_by_weight(tmp_path: Path):
     """Each keeps its own order, and the batches depend on position alone, as with one source."""
     for level, name in enumerate(("many", "few")):

@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -56,16 +57,16 @@ class FolderSource:
 
 
 class PairSource:
-    """All images below a folder with their counterparts below another, matched by `partner_name`.
+    """All images below a folder with their counterparts below another, matched by `by_partner_name`.
 
     Raises:
-        ValueError: some have none.
+        ValueError: some have none, or two have the same name.
     """
 
     def __init__(self, path: str | Path, lr_path: str | Path, scale: int) -> None:
         self._scale = scale
         roots = Path(path), Path(lr_path)
-        hr, lr = ({partner_name(file.relative_to(root)): file for file in list_images(root)} for root in roots)
+        hr, lr = (by_partner_name(list_images(root), root) for root in roots)
         if alone := sorted(hr.keys() - lr.keys()):
             raise ValueError(
                 f"{len(alone)} of {len(hr)} images below {path} have no counterpart of their name below {lr_path}, "
@@ -146,9 +147,19 @@ def open_source(path: str | Path) -> ReadableSource:
     return ReadableSource(TileSource(tiles[0].parent) if tiles else FolderSource(path))
 
 
-def partner_name(file: Path) -> str:
-    """What files of two folders have in common: the name without ending and without a last _LR4, _SR, _HR or _GT."""
-    return (file.parent / _ROLE.sub("", file.stem)).as_posix()
+def by_partner_name(files: Iterable[Path], root: Path) -> dict[str, Path]:
+    """Files by what those of two folders have in common: the name without ending and a last _LR4, _SR, _HR or _GT.
+
+    Raises:
+        ValueError: Two files have the same name.
+    """
+    named: dict[str, Path] = {}
+    for file in files:
+        name = (file.relative_to(root).parent / _ROLE.sub("", file.stem)).as_posix()
+        if name in named:
+            raise ValueError(f"{named[name]} and {file} have the same name '{name}': keep one of them")
+        named[name] = file
+    return named
 
 
 def list_images(path: Path) -> list[Path]:

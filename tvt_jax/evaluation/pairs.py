@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from tvt_jax.data.sources import partner_name
+from tvt_jax.data.sources import by_partner_name
 from tvt_jax.inference.images import READABLE, read_picture
 
 Pairs = dict[str, tuple[Path, Path]]
@@ -27,14 +27,8 @@ def find_pairs(images: Path, references: Path) -> tuple[Pairs, dict[str, str]]:
 def _pictures(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
-    pictures: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in READABLE and not path.name.startswith("."):
-            name = partner_name(path.relative_to(folder))
-            if name in pictures:
-                raise ValueError(f"{pictures[name]} and {path} have the same name '{name}': keep one of them")
-            pictures[name] = path
-    return pictures
+    shown = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    return by_partner_name((path for path in shown if path.suffix.lower() in READABLE), folder)
 
 
 def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
