@@ -8,25 +8,9 @@ from diffusers.models.transformers import transformer_2d
 
 from benchmarks.attention_memory import temporary_bytes
 from tests.models.torch_reference import arrays, assert_agrees, assert_close, quick_jit, randomised
-from tvt_jax.models import attention
-from tvt_jax.models.attention import Attention, BasicTransformerBlock, SpatialAttention, Transformer2DModel, attend
+from tvt_jax.models.attention import Attention, BasicTransformerBlock, SpatialAttention, Transformer2DModel
 
 BLOCK = 1e-5
-
-
-@pytest.mark.parametrize("tokens", [8, 9, 31], ids=["one block", "one and a bit", "four less one"])
-def test_blocked_attention_is_attention(monkeypatch: pytest.MonkeyPatch, tokens: int):
-    monkeypatch.setattr(attention, "QUERY_BLOCK", 8)
-    *inputs, direction = arrays((2, tokens, 3, 4), (2, 11, 3, 4), (2, 11, 3, 4), (2, tokens, 3, 4))
-
-    def value_and_gradients(function, *inputs):
-        value, pullback = jax.vjp(function, *inputs)
-        return value, *pullback(direction)
-
-    ours = quick_jit(value_and_gradients, static_argnums=0)(attend, *inputs)
-    theirs = quick_jit(value_and_gradients, static_argnums=0)(jax.nn.dot_product_attention, *inputs)
-    for actual, expected in zip(ours, theirs, strict=True):
-        assert_close(actual, expected, 1e-6)
 
 
 @pytest.mark.parametrize(("context", "bias"), [(None, True), (10, False)], ids=["self", "cross"])

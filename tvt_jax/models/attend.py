@@ -1,0 +1,80 @@
+"""Softmax attention that never holds all scores at once: one function, and the kernel that each platform has for it."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float
+
+QUERY_BLOCK = 1024
+_TILE = 512  # tokens: what splash attention's tiles must divide
+_WIDEST = 128  # channels of a head that fit the flash kernels
+
+
+def attend(
+    query: Float[Array, "b n heads d"], key: Float[Array, "b m heads d"], value: Float[Array, "b m heads d"]
+) -> Float[Array, "b n heads d"]:
+    """Softmax attention, softmax in float32.
+
+    Within `jax.set_mesh` the kernel runs on each device's part of the batch, since the compiler cannot split one.
+    Without a mesh it is chosen for the default backend.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return _kernel(jax.default_backend(), query, key)(query, key, value)
+    kernel = _kernel(mesh.abstract_device.platform, query, key)
+    batch = PartitionSpec(mesh.axis_names)
+    if len(query) % mesh.size:  # a single image on many devices, as in evaluation: each does it all
+        batch = PartitionSpec()
+    return jax.shard_map(kernel, in_specs=batch, out_specs=batch, check_vma=False)(query, key, value)
+
+
+def _kernel(platform: str, query: Array, key: Array) -> Callable[[Array, Array, Array], Array]:
+    """Choose the fastest way that the platform has for attention of this shape."""
+    tokens, others, channels = query.shape[1], key.shape[1], query.shape[-1]
+    if tokens <= QUERY_BLOCK and others <= QUERY_BLOCK or others < _TILE:
+        return _blocked
+    if platform == "tpu" and tokens % _TILE == others % _TILE == 0 and channels <= _WIDEST:
+        return _splash
+    if platform in ("gpu", "cuda") and query.dtype != jnp.float32 and channels <= _WIDEST and channels % 8 == 0:
+        return partial(jax.nn.dot_product_attention, implementation="cudnn")
+    return _blocked
+
+
+def _blocked(query: Array, key: Array, value: Array) -> Array:
+    """One block of queries at a time: at most `QUERY_BLOCK` x m scores a head exist.
+
+    16,384 tokens of 5 heads need 0.34 GB instead of 5.4 GB in float32. Blocks are rematerialised in the backward pass.
+    """
+    tokens = query.shape[1]
+    if tokens <= QUERY_BLOCK:
+        return _attend_block(query, key, value)
+    blocks = -(-tokens // QUERY_BLOCK)
+    padded = jnp.pad(query, ((0, 0), (0, blocks * QUERY_BLOCK - tokens), (0, 0), (0, 0)))
+    stacked = padded.reshape(query.shape[0], blocks, QUERY_BLOCK, *query.shape[2:]).swapaxes(0, 1)
+    block = jax.checkpoint(lambda part: _attend_block(part, key, value))
+    result = jax.lax.map(block, stacked).swapaxes(0, 1)
+    return result.reshape(padded.shape)[:, :tokens]
+
+
+def _attend_block(query: Array, key: Array, value: Array) -> Array:
+    scores = jnp.einsum("bnhd,bmhd->bhnm", query, key, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhnm,bmhd->bnhd", weights, value)
+
+
+def _splash(query: Array, key: Array, value: Array, interpret: bool = False) -> Array:
+    """Pallas kernel of jax for TPUs (splash attention); `interpret` runs it anywhere, slowly."""
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash  # half a second that others need not wait
+
+    # The gradients by queries in a kernel of their own: the fused one holds them once for each tile of keys.
+    parts = ("q", "kv", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq", "kv_dq")
+    sizes = splash.BlockSizes(**{f"block_{part}": _TILE for part in parts})
+    mask = splash.FullMask((query.shape[1], key.shape[1]))
+    mask_of_heads = splash.MultiHeadMask([mask] * query.shape[2])
+    kernel = splash.make_splash_mha_single_device(mask_of_heads, block_sizes=sizes, interpret=interpret)
+    scaled = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
+    heads_first = (part.swapaxes(1, 2) for part in (scaled, key, value))
+    return jax.vmap(kernel)(*heads_first).swapaxes(1, 2)
