@@ -24,9 +24,9 @@ CAMERA = Degradation(
         blur_sigma=(0.2, 2.5),
         resize_weights=(0.1, 0.3, 0.6),
         resize_factor=(0.7, 1.2),
-        gaussian_sigma=(0.0, 4.0),
-        poisson_scale=(0.0, 0.3),
-        jpeg_quality=(85, 100),
+        gaussian_sigma=(0.0, 2.0),
+        poisson_scale=(0.0, 0.15),
+        jpeg_quality=(90, 100),
     ),
     second=replace(
         TVT.second,
@@ -34,11 +34,11 @@ CAMERA = Degradation(
         blur_sigma=(0.2, 1.0),
         resize_weights=(0.2, 0.2, 0.6),
         resize_factor=(0.8, 1.1),
-        gaussian_sigma=(0.0, 3.0),
-        poisson_scale=(0.0, 0.2),
-        jpeg_quality=(80, 100),
+        gaussian_sigma=(0.0, 1.5),
+        poisson_scale=(0.0, 0.1),
+        jpeg_quality=(85, 100),
     ),
-    final_sinc_probability=0.4,
+    final_sinc_probability=0.25,
 )
 
 # Eight latent channels, not SD's four: a small network spends four on brightness and has none left for colour.

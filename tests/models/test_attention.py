@@ -1,4 +1,3 @@
-import jax
 import numpy as np
 import pytest
 import torch
@@ -7,7 +6,7 @@ from diffusers.models import attention_processor
 from diffusers.models.transformers import transformer_2d
 
 from benchmarks.attention_memory import temporary_bytes
-from tests.models.torch_reference import arrays, assert_agrees, assert_close, quick_jit, randomised
+from tests.models.torch_reference import arrays, assert_agrees, randomised
 from tvt_jax.models.attention import Attention, BasicTransformerBlock, SpatialAttention, Transformer2DModel
 
 BLOCK = 1e-5

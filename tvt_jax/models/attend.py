@@ -34,7 +34,7 @@ def attend(
 def _kernel(platform: str, query: Array, key: Array) -> Callable[[Array, Array, Array], Array]:
     """Choose the fastest way that the platform has for attention of this shape."""
     tokens, others, channels = query.shape[1], key.shape[1], query.shape[-1]
-    if tokens <= QUERY_BLOCK and others <= QUERY_BLOCK or others < _TILE:
+    if others < _TILE or max(tokens, others) <= QUERY_BLOCK:
         return _blocked
     if platform == "tpu" and tokens % _TILE == others % _TILE == 0 and channels <= _WIDEST:
         return _splash
