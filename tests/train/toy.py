@@ -30,6 +30,12 @@ class ToyStage:
     def load(self):
         return {"target": {"scale": np.full((3,), 0.5, np.float32)}}
 
+    def abstract(self):
+        return jax.eval_shape(self.load)
+
+    def hold(self, frozen):
+        return frozen
+
     def init(self, rng, frozen):
         down, up = jax.random.split(rng)
         kernels = jax.random.normal(down, (3, self.width)), jax.random.normal(up, (self.width, 3))

@@ -22,9 +22,10 @@ def attend(
     Without a mesh it is chosen for the default backend.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return _kernel(jax.default_backend(), query, key)(query, key, value)
-    kernel = _kernel(mesh.abstract_device.platform, query, key)
+    platform = jax.default_backend() if mesh.empty else mesh.abstract_device.platform
+    kernel = _kernel(platform, query, key)
+    if mesh.empty or mesh.size == 1:
+        return kernel(query, key, value)
     batch = PartitionSpec(mesh.axis_names)
     if len(query) % mesh.size:  # a single image on many devices, as in evaluation: each does it all
         batch = PartitionSpec()
@@ -70,8 +71,15 @@ def _splash(query: Array, key: Array, value: Array, interpret: bool = False) -> 
     from jax.experimental.pallas.ops.tpu import splash_attention as splash  # half a second that others need not wait
 
     # The gradients by queries in a kernel of their own: the fused one holds them once for each tile of keys.
-    parts = ("q", "kv", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq", "kv_dq")
-    sizes = splash.BlockSizes(**{f"block_{part}": _TILE for part in parts})
+    sizes = splash.BlockSizes(
+        block_q=_TILE,
+        block_kv=_TILE,
+        block_q_dkv=_TILE,
+        block_kv_dkv=_TILE,
+        block_kv_dkv_compute=_TILE,
+        block_q_dq=_TILE,
+        block_kv_dq=_TILE,
+    )
     mask = splash.FullMask((query.shape[1], key.shape[1]))
     mask_of_heads = splash.MultiHeadMask([mask] * query.shape[2])
     kernel = splash.make_splash_mha_single_device(mask_of_heads, block_sizes=sizes, interpret=interpret)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from tvt_jax.models.attend import attend
 from tvt_jax.models.layers import Dense, GroupNorm
+from tvt_jax.models.remat import product
 
 
 class Attention(nn.Module):
@@ -31,7 +32,7 @@ class Attention(nn.Module):
         key = Dense(channels, self.use_bias, self.dtype, name="to_k")(context)
         value = Dense(channels, self.use_bias, self.dtype, name="to_v")(context)
         split = (part.reshape(*part.shape[:2], self.heads, -1) for part in (query, key, value))
-        return Dense(channels, dtype=self.dtype, name="to_out_0")(attend(*split).reshape(x.shape))
+        return Dense(channels, dtype=self.dtype, name="to_out_0")(product(attend(*split)).reshape(x.shape))
 
 
 class GEGLU(nn.Module):
@@ -170,5 +171,6 @@ class SpatialAttention(nn.Module):
         tokens = tokens.reshape(batch, height * width, channels)
         # The parameters sit beside group_norm in diffusers, hence no submodule of its own.
         query, key, value = (Dense(channels, dtype=self.dtype, name=f"to_{n}")(tokens)[:, :, None] for n in "qkv")
-        result = Dense(channels, dtype=self.dtype, name="to_out_0")(attend(query, key, value)[:, :, 0])
+        attended = product(attend(query, key, value))
+        result = Dense(channels, dtype=self.dtype, name="to_out_0")(attended[:, :, 0])
         return x + result.reshape(x.shape)

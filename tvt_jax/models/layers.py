@@ -9,6 +9,8 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from tvt_jax.models.remat import product
+
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 SAME_3X3: Padding = ((1, 1), (1, 1))
@@ -62,7 +64,7 @@ class Conv(nn.Module):
         if self.has_variable("lora", "lora_A"):
             low_rank = convolve(x, self._lora("lora_A"), self.stride, self.padding)
             y = y + convolve(low_rank, self._lora("lora_B"), 1, NO_PADDING)
-        return y + bias
+        return product(y + bias)
 
     def _lora(self, name: str) -> Array:
         return self.get_variable("lora", name).astype(self.dtype)
@@ -92,7 +94,7 @@ class Dense(nn.Module):
             y = y + (x @ lora_a) @ lora_b
         if self.use_bias:
             y = y + self.param("bias", torch_bias_init(x.shape[-1]), (self.features,)).astype(self.dtype)
-        return y
+        return product(y)
 
 
 class GroupNorm(nn.Module):

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from tvt_jax.models.attention import Transformer2DModel
 from tvt_jax.models.config_json import require
 from tvt_jax.models.layers import Conv, Dense, GroupNorm
+from tvt_jax.models.remat import Remat, rematerialised
 from tvt_jax.models.resnet import UNET_DOWNSAMPLE, Downsample2D, ResnetBlock2D, Upsample2D
 
 CROSS_ATTENTION_BLOCK = "CrossAttnDownBlock2D"
@@ -192,20 +193,23 @@ class UNetLevel(nn.Module):
     Attributes:
         config: the UNet's shape.
         level: index into `config.block_out_channels`.
+        remat: see `UNet2DConditionModel`.
     """
 
     config: UNet2DConditionConfig
     level: int
     dtype: DTypeLike = jnp.float32
+    remat: Remat = "none"
 
     def resnet(self, index: int) -> ResnetBlock2D:
         """Make the level's resnet `index`."""
         features = self.config.block_out_channels[self.level]
-        return ResnetBlock2D(features, self.config.norm_num_groups, 1e-5, self.dtype, name=f"resnets_{index}")
+        block = rematerialised(ResnetBlock2D, self.remat)
+        return block(features, self.config.norm_num_groups, 1e-5, self.dtype, name=f"resnets_{index}")
 
     def attention(self, index: int) -> Transformer2DModel:
         """Make the level's transformer `index`."""
-        return Transformer2DModel(
+        return rematerialised(Transformer2DModel, self.remat)(
             heads=self.config.attention_heads[self.level],
             window=self.config.windows[self.level],
             norm_num_groups=self.config.norm_num_groups,
@@ -268,10 +272,12 @@ class UNet2DConditionModel(nn.Module):
     Attributes:
         config: its shape.
         dtype: dtype of the computation; norms and softmax are float32.
+        remat: what resnets and transformers keep for the backward pass.
     """
 
     config: UNet2DConditionConfig
     dtype: DTypeLike = jnp.float32
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(
@@ -290,9 +296,10 @@ class UNet2DConditionModel(nn.Module):
         x = Conv(width, dtype=self.dtype, name="conv_in")(sample)
         skips = [x]
         for level in range(levels):
-            skips += DownBlock(config, level, self.dtype, name=f"down_blocks_{level}")(skips[-1], *conditions)
-        x = MidBlock(config, levels - 1, self.dtype, name="mid_block")(skips[-1], *conditions)
+            block = DownBlock(config, level, self.dtype, self.remat, name=f"down_blocks_{level}")
+            skips += block(skips[-1], *conditions)
+        x = MidBlock(config, levels - 1, self.dtype, self.remat, name="mid_block")(skips[-1], *conditions)
         for i, level in enumerate(reversed(range(levels))):
-            x = UpBlock(config, level, self.dtype, name=f"up_blocks_{i}")(x, skips, *conditions)
+            x = UpBlock(config, level, self.dtype, self.remat, name=f"up_blocks_{i}")(x, skips, *conditions)
         x = GroupNorm(config.norm_num_groups, 1e-5, self.dtype, name="conv_norm_out")(x)
         return Conv(config.latent_channels, dtype=self.dtype, name="conv_out")(jax.nn.silu(x)).astype(jnp.float32)

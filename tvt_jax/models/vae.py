@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tvt_jax.models.attention import SpatialAttention
 from tvt_jax.models.config_json import require
 from tvt_jax.models.layers import NO_PADDING, Conv, GroupNorm
+from tvt_jax.models.remat import Remat, rematerialised
 from tvt_jax.models.resnet import VAE_DOWNSAMPLE, Downsample2D, ResnetBlock2D, Upsample2D
 
 _BLOCKS = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
@@ -122,15 +123,17 @@ class MidBlock(nn.Module):
 
     config: AutoencoderKLConfig
     dtype: DTypeLike = jnp.float32
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Keep the shape."""
         groups = self.config.norm_num_groups
-        x = ResnetBlock2D(x.shape[-1], groups, dtype=self.dtype, name="resnets_0")(x)
+        resnet = rematerialised(ResnetBlock2D, self.remat)
+        x = resnet(x.shape[-1], groups, dtype=self.dtype, name="resnets_0")(x)
         if self.config.mid_block_add_attention:
-            x = SpatialAttention(groups, self.dtype, name="attentions_0")(x)
-        return ResnetBlock2D(x.shape[-1], groups, dtype=self.dtype, name="resnets_1")(x)
+            x = rematerialised(SpatialAttention, self.remat)(groups, self.dtype, name="attentions_0")(x)
+        return resnet(x.shape[-1], groups, dtype=self.dtype, name="resnets_1")(x)
 
 
 class EncoderBlock(nn.Module):
@@ -140,12 +143,14 @@ class EncoderBlock(nn.Module):
     config: AutoencoderKLConfig
     last: bool
     dtype: DTypeLike = jnp.float32
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
         """Change the channels, then halve the size."""
+        resnet = rematerialised(ResnetBlock2D, self.remat)
         for i in range(self.config.layers_per_block):
-            x = ResnetBlock2D(self.features, self.config.norm_num_groups, dtype=self.dtype, name=f"resnets_{i}")(x)
+            x = resnet(self.features, self.config.norm_num_groups, dtype=self.dtype, name=f"resnets_{i}")(x)
         return x if self.last else Downsample2D(VAE_DOWNSAMPLE, self.dtype, name="downsamplers_0")(x)
 
 
@@ -156,12 +161,14 @@ class DecoderBlock(nn.Module):
     config: AutoencoderKLConfig
     last: bool
     dtype: DTypeLike = jnp.float32
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
         """Change the channels, then double the size."""
+        resnet = rematerialised(ResnetBlock2D, self.remat)
         for i in range(self.config.layers_per_block + 1):
-            x = ResnetBlock2D(self.features, self.config.norm_num_groups, dtype=self.dtype, name=f"resnets_{i}")(x)
+            x = resnet(self.features, self.config.norm_num_groups, dtype=self.dtype, name=f"resnets_{i}")(x)
         return x if self.last else Upsample2D(self.dtype, name="upsamplers_0")(x)
 
 
@@ -170,6 +177,7 @@ class Encoder(nn.Module):
 
     config: AutoencoderKLConfig
     dtype: DTypeLike = jnp.float32
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"]) -> Float[Array, "b h2 w2 c"]:
@@ -177,9 +185,10 @@ class Encoder(nn.Module):
         channels = self.config.block_out_channels
         x = Conv(channels[0], dtype=self.dtype, name="conv_in")(x)
         for i, features in enumerate(channels):
-            x = EncoderBlock(features, self.config, i == len(channels) - 1, self.dtype, name=f"down_blocks_{i}")(x)
+            last = i == len(channels) - 1
+            x = EncoderBlock(features, self.config, last, self.dtype, self.remat, name=f"down_blocks_{i}")(x)
         if self.config.mid_block:
-            x = MidBlock(self.config, self.dtype, name="mid_block")(x)
+            x = MidBlock(self.config, self.dtype, self.remat, name="mid_block")(x)
         x = GroupNorm(self.config.norm_num_groups, name="conv_norm_out")(x)
         return Conv(2 * self.config.latent_channels, name="conv_out")(jax.nn.silu(x))
 
@@ -189,6 +198,7 @@ class Decoder(nn.Module):
 
     config: AutoencoderKLConfig
     dtype: DTypeLike = jnp.float32
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, z: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 3"]:
@@ -196,9 +206,10 @@ class Decoder(nn.Module):
         channels = self.config.block_out_channels[::-1]
         x = Conv(channels[0], dtype=self.dtype, name="conv_in")(z)
         if self.config.mid_block:
-            x = MidBlock(self.config, self.dtype, name="mid_block")(x)
+            x = MidBlock(self.config, self.dtype, self.remat, name="mid_block")(x)
         for i, features in enumerate(channels):
-            x = DecoderBlock(features, self.config, i == len(channels) - 1, self.dtype, name=f"up_blocks_{i}")(x)
+            last = i == len(channels) - 1
+            x = DecoderBlock(features, self.config, last, self.dtype, self.remat, name=f"up_blocks_{i}")(x)
         x = GroupNorm(self.config.norm_num_groups, name="conv_norm_out")(x)
         return Conv(3, name="conv_out")(jax.nn.silu(x))
 
@@ -209,17 +220,19 @@ class AutoencoderKL(nn.Module):
     Attributes:
         config: its shape.
         dtype: dtype of the computation; norms, softmax, the last convolutions and the posterior are float32.
+        remat: what resnets and the attention keep for the backward pass.
     """
 
     config: AutoencoderKLConfig
     dtype: DTypeLike = jnp.float32
+    remat: Remat = "none"
 
     def setup(self) -> None:
         """Encoder, decoder, and the 1x1 convolutions between them and the latent."""
         channels = self.config.latent_channels
-        self.encoder = Encoder(self.config, self.dtype)
+        self.encoder = Encoder(self.config, self.dtype, self.remat)
         self.quant_conv = Conv(2 * channels, 1, padding=NO_PADDING)
-        self.decoder = Decoder(self.config, self.dtype)
+        self.decoder = Decoder(self.config, self.dtype, self.remat)
         self.post_quant_conv = Conv(channels, 1, padding=NO_PADDING)
 
     def encode(self, x: Float[Array, "b h w 3"]) -> Posterior:

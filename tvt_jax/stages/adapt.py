@@ -13,13 +13,16 @@ from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.losses.vsd import draw_patches, guide, vsd_loss
 from tvt_jax.model_folder import ModelCard, ModelFolder, read_model
 from tvt_jax.models.lora import fuse_lora, init_lora, scale_lora
-from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel
-from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
+from tvt_jax.models.unet import UNet2DConditionConfig
+from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.stages.compute import Compute, read_source, unet_shapes, vae_shapes
 from tvt_jax.stages.images import enlarge, psnr, to_float
-from tvt_jax.stages.inherit import require_config
 from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, update
 from tvt_jax.stages.student import init_student, shift_levels, split_new, takes_lora
 from tvt_jax.train.state import State
+
+# Tokens of a prompt of SD's text encoder.
+PROMPT_TOKENS = 77
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,7 @@ class AdaptStage:
         color_fix: how the finished model gives the input's colours back, unless asked otherwise.
         ema_decay: of the moving average of the student that is evaluated and exported.
         accumulation: parts that each batch is taken in, one after the other.
+        compute: precision and rematerialisation of the networks; those of the losses are float32.
     """
 
     vae_source: str
@@ -75,24 +79,37 @@ class AdaptStage:
     color_fix: Literal["adain", "wavelet", "none"] = "adain"
     ema_decay: float = 0.999
     accumulation: int = 1
+    compute: Compute = field(default_factory=Compute)
 
     def load(self) -> PyTree:
         """Read the VAE, the prior with its prompts, and the perceptual networks."""
-        vae, prior = read_model(self.vae_source), read_model(self.prior_source)
-        require_config(self.vae_source, vae.vae_config, self.vae)
-        require_config(self.prior_source, prior.unet_config, self.prior)
+        prior = read_source(self.prior_source, unet=self.prior)
         frozen = {
-            "vae": vae.vae,
+            "vae": read_source(self.vae_source, vae=self.vae).vae,
             "prior": prior.unet,
             "prompt": prior.prompt_embedding,
             "negative_prompt": prior.negative_prompt_embedding,
             "perceptual": self.perceptual.load(),
         }
         if self.student_source:
-            student = read_model(self.student_source)
-            require_config(self.student_source, student.unet_config, self.student)
-            frozen["student"] = student.unet
+            frozen["student"] = read_source(self.student_source, unet=self.student).unet
         return frozen
+
+    def abstract(self) -> PyTree:
+        """Give the shapes of what `load` reads, without reading model folders."""
+        prompt = jax.ShapeDtypeStruct((PROMPT_TOKENS, self.prior.cross_attention_dim), jnp.float32)
+        frozen = {
+            "vae": vae_shapes(self.vae),
+            "prior": unet_shapes(self.prior),
+            "prompt": prompt,
+            "negative_prompt": prompt,
+            "perceptual": jax.eval_shape(lambda: self.perceptual.load()),
+        }
+        return frozen | ({"student": unet_shapes(self.student)} if self.student_source else {})
+
+    def hold(self, frozen: PyTree) -> PyTree:
+        """Give what `load` reads as it lies in memory."""
+        return self.compute.hold(frozen)
 
     def init(self, rng: PRNGKeyArray, frozen: PyTree) -> State:
         """Make the state of step 0."""
@@ -161,12 +178,12 @@ class AdaptStage:
         return NoiseSchedule().predict_x0(latent, noise, timesteps)
 
     def _encode(self, frozen: PyTree, image: Array) -> Array:
-        posterior = AutoencoderKL(self.vae).apply({"params": frozen["vae"]}, image, method="encode")
+        posterior = self.compute.vae(self.vae).apply({"params": frozen["vae"]}, image, method="encode")
         return posterior.mean * self.vae.scaling_factor
 
     def _decode(self, frozen: PyTree, latent: Array) -> Array:
         latent = latent / self.vae.scaling_factor
-        return AutoencoderKL(self.vae).apply({"params": frozen["vae"]}, latent, method="decode")
+        return self.compute.vae(self.vae).apply({"params": frozen["vae"]}, latent, method="decode")
 
     def _student_noise(self, student: PyTree, frozen: PyTree, latent: Array, timesteps: Array) -> Array:
         variables = {
@@ -174,7 +191,7 @@ class AdaptStage:
             "lora": scale_lora(student["lora"], self.lora_alpha / self.rank),
         }
         text = _repeat(frozen["prompt"], len(latent))
-        return UNet2DConditionModel(self.student).apply(variables, latent, timesteps, text)
+        return self.compute.unet(self.student).apply(variables, latent, timesteps, text)
 
     def _student_params(self, student: PyTree, frozen: PyTree) -> PyTree:
         base = frozen.get("student") or shift_levels(frozen["prior"])
@@ -211,7 +228,7 @@ class AdaptStage:
         if lora is not None:
             variables["lora"] = scale_lora(lora, self.lora_alpha / self.rank)
         text = _repeat(frozen[prompt], len(noisy))
-        return UNet2DConditionModel(self.prior).apply(variables, noisy, timesteps, text)
+        return self.compute.unet(self.prior).apply(variables, noisy, timesteps, text)
 
     def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
         """Score the averaged student's restorations."""

@@ -14,7 +14,8 @@ from tvt_jax.losses.kl import kl_divergence
 from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.losses.reconstruction import reconstruction_loss
 from tvt_jax.models.discriminator import PatchDiscriminator, PatchDiscriminatorConfig
-from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig, Posterior
+from tvt_jax.models.vae import AutoencoderKLConfig, Posterior
+from tvt_jax.stages.compute import Compute
 from tvt_jax.stages.images import psnr, to_float
 from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, update
 from tvt_jax.train.state import State
@@ -49,6 +50,7 @@ class AutoencoderStage:
         adversarial_start: step from which the discriminator counts and is trained.
         ema_decay: of the moving average that is evaluated and exported.
         accumulation: parts that each batch is taken in, one after the other.
+        compute: precision and rematerialisation of the VAE; the discriminator's is float32.
     """
 
     vae: AutoencoderKLConfig
@@ -62,6 +64,7 @@ class AutoencoderStage:
     adversarial_start: int = 50_001
     ema_decay: float = 0.999
     accumulation: int = 1
+    compute: Compute = field(default_factory=Compute)
 
     trained: ClassVar[tuple[str, ...]] = (*ENCODER, *DECODER)
 
@@ -69,14 +72,22 @@ class AutoencoderStage:
         """Read what stays frozen: here the perceptual networks."""
         return {"perceptual": self.perceptual.load()}
 
+    def abstract(self) -> PyTree:
+        """Give the shapes of what `load` reads, without reading model folders."""
+        return {"perceptual": jax.eval_shape(lambda: self.perceptual.load())}
+
+    def hold(self, frozen: PyTree) -> PyTree:
+        """Give what `load` reads as it lies in memory."""
+        return self.compute.hold(frozen)
+
     def initial(self, rng: PRNGKeyArray, frozen: PyTree) -> PyTree:
         """Give all parameters of the VAE before training."""
         size = 2 * self.vae.downsampling
-        return AutoencoderKL(self.vae).init(rng, jnp.zeros((1, size, size, 3)))["params"]
+        return self.compute.vae(self.vae).init(rng, jnp.zeros((1, size, size, 3)))["params"]
 
     def reconstruct(self, vae: PyTree, frozen: PyTree, image: Array, rng: PRNGKeyArray | None) -> Reconstruction:
         """Encode and decode images in [-1, 1]; without rng the posterior's mean is decoded."""
-        model = AutoencoderKL(self.vae)
+        model = self.compute.vae(self.vae)
         posterior = model.apply({"params": vae}, image, method="encode")
         latent = posterior.mean if rng is None else posterior.sample(rng)
         return Reconstruction(model.apply({"params": vae}, latent, method="decode"), image, posterior)

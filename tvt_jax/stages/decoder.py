@@ -6,11 +6,12 @@ from typing import Literal
 import jax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from tvt_jax.model_folder import ModelCard, ModelFolder, read_model
-from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
+from tvt_jax.model_folder import ModelCard, ModelFolder
+from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.stages.autoencoder import DECODER, AutoencoderStage, Reconstruction
+from tvt_jax.stages.compute import read_source, vae_shapes
 from tvt_jax.stages.images import enlarge, shrink
-from tvt_jax.stages.inherit import align_vae, inherit, require_config
+from tvt_jax.stages.inherit import align_vae, inherit
 from tvt_jax.train.state import State
 
 
@@ -33,9 +34,11 @@ class DecoderStage(AutoencoderStage):
 
     def load(self) -> PyTree:
         """Read the 8x VAE."""
-        folder = read_model(self.source)
-        require_config(self.source, folder.vae_config, self.source_vae)
-        return super().load() | {"source": folder.vae}
+        return super().load() | {"source": read_source(self.source, vae=self.source_vae).vae}
+
+    def abstract(self) -> PyTree:
+        """Give the shapes of what `load` reads."""
+        return super().abstract() | {"source": vae_shapes(self.source_vae)}
 
     def initial(self, rng: PRNGKeyArray, frozen: PyTree) -> PyTree:
         """Take over the 8x VAE's layers where they fit."""
@@ -44,9 +47,9 @@ class DecoderStage(AutoencoderStage):
     def reconstruct(self, vae: PyTree, frozen: PyTree, image: Array, rng: PRNGKeyArray | None) -> Reconstruction:
         """Encode with E8 at twice the size, decode with D4."""
         seen, target = (enlarge(image, 2), image) if self.geometry == "upsample" else (image, shrink(image, 2))
-        posterior = AutoencoderKL(self.source_vae).apply({"params": frozen["source"]}, seen, method="encode")
+        posterior = self.compute.vae(self.source_vae).apply({"params": frozen["source"]}, seen, method="encode")
         latent = jax.lax.stop_gradient(posterior.mean if rng is None else posterior.sample(rng))
-        return Reconstruction(AutoencoderKL(self.vae).apply({"params": vae}, latent, method="decode"), target, None)
+        return Reconstruction(self.compute.vae(self.vae).apply({"params": vae}, latent, method="decode"), target, None)
 
     def export(self, state: State, frozen: PyTree) -> ModelFolder:
         """Give D4 with an encoder that is still at its start, and the 8x VAE beside it."""

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from tvt_jax.model_folder import ModelCard, ModelFolder, read_model
-from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
+from tvt_jax.model_folder import ModelCard, ModelFolder
+from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.stages.autoencoder import ENCODER, AutoencoderStage, Reconstruction
+from tvt_jax.stages.compute import read_source, vae_shapes
 from tvt_jax.stages.images import enlarge, to_float
-from tvt_jax.stages.inherit import require_config
 from tvt_jax.train.state import State
 
 
@@ -29,10 +29,12 @@ class EncoderStage(AutoencoderStage):
 
     def load(self) -> PyTree:
         """Read D4 and, to measure the distance to, E8."""
-        folder = read_model(self.source)
-        require_config(self.source, folder.vae_config, self.vae)
-        require_config(self.source, folder.vae_source_config, self.source_vae)
+        folder = read_source(self.source, vae=self.vae, vae_source=self.source_vae)
         return super().load() | {"vae": folder.vae, "source": folder.vae_source}
+
+    def abstract(self) -> PyTree:
+        """Give the shapes of what `load` reads."""
+        return super().abstract() | {"vae": vae_shapes(self.vae), "source": vae_shapes(self.source_vae)}
 
     def initial(self, rng: PRNGKeyArray, frozen: PyTree) -> PyTree:
         """Start from the encoder in the folder, which took over E8's layers where they fit."""
@@ -46,10 +48,9 @@ class EncoderStage(AutoencoderStage):
         """Score reconstructions, and the distance of E4's latents from E8's of the image enlarged 2x."""
         metrics, images = super().evaluate(state, frozen, batch)
         image = to_float(batch["hr"])
-        own = AutoencoderKL(self.vae).apply({"params": self.whole_vae(state, frozen)}, image, method="encode").mean
-        other = (
-            AutoencoderKL(self.source_vae).apply({"params": frozen["source"]}, enlarge(image, 2), method="encode").mean
-        )
+        vae, source = self.compute.vae(self.vae), self.compute.vae(self.source_vae)
+        own = vae.apply({"params": self.whole_vae(state, frozen)}, image, method="encode").mean
+        other = source.apply({"params": frozen["source"]}, enlarge(image, 2), method="encode").mean
         distance = jnp.linalg.norm((own - other).reshape(len(image), -1), axis=1)
         metrics["latent_distance"] = distance / jnp.linalg.norm(other.reshape(len(image), -1), axis=1)
         return metrics, images

@@ -33,9 +33,3 @@ def align_vae(source: PyTree, source_config: AutoencoderKLConfig, config: Autoen
             continue
         decoder[f"up_blocks_{int(match[1]) - shift}" if match else name] = module
     return {**source, "decoder": decoder}
-
-
-def require_config(path: str, found: object, expected: object) -> None:
-    """Raise ValueError when a model folder holds a network of another shape than the stage was configured for."""
-    if found != expected:
-        raise ValueError(f"{path} holds {found}, but the stage is configured for {expected}")

@@ -1,6 +1,6 @@
 """Train a latent diffusion UNet on a VAE's latents: the stand-in for SD's UNet at small size."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from tvt_jax.diffusion import NoiseSchedule
-from tvt_jax.model_folder import ModelCard, ModelFolder, read_model
-from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel
-from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
+from tvt_jax.model_folder import ModelCard, ModelFolder
+from tvt_jax.models.unet import UNet2DConditionConfig
+from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.stages.compute import Compute, read_source, vae_shapes
 from tvt_jax.stages.images import enlarge, to_float
-from tvt_jax.stages.inherit import require_config
 from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, update
 from tvt_jax.train.state import State
 
@@ -43,6 +43,7 @@ class PriorStage:
         negative_share: share of the images that are taken degraded.
         ema_decay: of the moving average that is evaluated and exported.
         accumulation: parts that each batch is taken in, one after the other.
+        compute: precision and rematerialisation of the networks.
     """
 
     unet: UNet2DConditionConfig
@@ -52,17 +53,26 @@ class PriorStage:
     negative_share: float = 0.5
     ema_decay: float = 0.999
     accumulation: int = 1
+    compute: Compute = field(default_factory=Compute)
 
     def load(self) -> PyTree:
         """Read the VAE and make the prompts' embeddings."""
-        folder = read_model(self.source)
-        require_config(self.source, folder.vae_config, self.vae)
-        return {"vae": folder.vae, **prompt_embeddings(self.unet.cross_attention_dim)}
+        vae = read_source(self.source, vae=self.vae).vae
+        return {"vae": vae, **prompt_embeddings(self.unet.cross_attention_dim)}
+
+    def abstract(self) -> PyTree:
+        """Give the shapes of what `load` reads, without reading the model folder."""
+        prompts = jax.eval_shape(lambda: prompt_embeddings(self.unet.cross_attention_dim))
+        return {"vae": vae_shapes(self.vae), **prompts}
+
+    def hold(self, frozen: PyTree) -> PyTree:
+        """Give what `load` reads as it lies in memory."""
+        return self.compute.hold(frozen)
 
     def init(self, rng: PRNGKeyArray, frozen: PyTree) -> State:
         """Make the state of step 0."""
         latent = jnp.zeros((1, 16, 16, self.unet.latent_channels))
-        unet = UNet2DConditionModel(self.unet).init(rng, latent, jnp.zeros(1, int), frozen["prompt"][None])["params"]
+        unet = self.compute.unet(self.unet).init(rng, latent, jnp.zeros(1, int), frozen["prompt"][None])["params"]
         opt_state = {"unet": self.optimizer.make().init(unet)}
         return State(step=jnp.int32(0), params={"unet": unet}, opt_state=opt_state, ema=jax.tree.map(jnp.copy, unet))
 
@@ -89,7 +99,7 @@ class PriorStage:
         timesteps = jax.random.randint(rng_time, latent.shape[:1], 0, NoiseSchedule().steps)
         noise = jax.random.normal(rng_noise, latent.shape)
         noisy = NoiseSchedule().add_noise(latent, noise, timesteps)
-        predicted = UNet2DConditionModel(self.unet).apply({"params": unet}, noisy, timesteps, text)
+        predicted = self.compute.unet(self.unet).apply({"params": unet}, noisy, timesteps, text)
         return jnp.square(predicted - noise).mean((1, 2, 3))
 
     def _encode(
@@ -101,19 +111,19 @@ class PriorStage:
         negative = jax.random.bernoulli(rng_share, self.negative_share, clean.shape[:1])
         image = jnp.where(negative[:, None, None, None], degraded, clean)
         text = jnp.where(negative[:, None, None], frozen["negative_prompt"], frozen["prompt"])
-        posterior = AutoencoderKL(self.vae).apply({"params": frozen["vae"]}, image, method="encode")
+        posterior = self.compute.vae(self.vae).apply({"params": frozen["vae"]}, image, method="encode")
         return posterior.sample(rng_posterior) * self.vae.scaling_factor, text
 
     def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
         """Error of the averaged weights at fixed noise, and clean images predicted from noise of step 500."""
         errors = self._errors(state.ema, frozen, batch, jax.random.key(0), jax.random.key(1))
         clean = to_float(batch["hr"])
-        vae = AutoencoderKL(self.vae)
+        vae = self.compute.vae(self.vae)
         latent = vae.apply({"params": frozen["vae"]}, clean, method="encode").mean * self.vae.scaling_factor
         timesteps = jnp.full(len(clean), 500)
         noisy = NoiseSchedule().add_noise(latent, jax.random.normal(jax.random.key(2), latent.shape), timesteps)
         text = jnp.broadcast_to(frozen["prompt"], (len(clean), *frozen["prompt"].shape))
-        noise = UNet2DConditionModel(self.unet).apply({"params": state.ema}, noisy, timesteps, text)
+        noise = self.compute.unet(self.unet).apply({"params": state.ema}, noisy, timesteps, text)
         predicted = NoiseSchedule().predict_x0(noisy, noise, timesteps) / self.vae.scaling_factor
         decoded = vae.apply({"params": frozen["vae"]}, predicted, method="decode")
         return {"noise_error": errors, "latent_deviation": latent.std()}, {"target": clean, "denoised": decoded}

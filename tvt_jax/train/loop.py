@@ -56,7 +56,7 @@ def train(config: TrainConfig, workdir: Path) -> int:
                 print(f"stopped by {signal.Signals(stopped_by).name} at step {int(state.step)}, saved; "
                       "the same command goes on from here", flush=True)  # fmt: skip
                 return stopped_by
-    _write_model(config, workdir, program, state, replace=False)
+    _write_model(config, workdir, state, replace=False)
     return 0
 
 
@@ -70,7 +70,7 @@ def export(config: TrainConfig, workdir: Path) -> None:
     restored = restore(workdir / "checkpoints", program.state)
     if restored is None:
         raise FileNotFoundError(f"no checkpoint in {workdir / 'checkpoints'}")
-    _write_model(config, workdir, program, restored[0], replace=True)
+    _write_model(config, workdir, restored[0], replace=True)
 
 
 def _loop(
@@ -155,14 +155,14 @@ def _compile(program: Program, batch: dict[str, jax.Array]) -> Any:
     return compiled
 
 
-def _write_model(config: TrainConfig, workdir: Path, program: Program, state: State, replace: bool) -> None:
+def _write_model(config: TrainConfig, workdir: Path, state: State, replace: bool) -> None:
     """Writes `workdir/model`; without `replace`, only where it is missing or older than the checkpoint."""
     path, checkpoint = workdir / "model", newest(workdir / "checkpoints")
     fresh = path.exists() and checkpoint is not None and path.stat().st_mtime > checkpoint.stat().st_mtime
     if fresh and not replace:
         print(f"done: trained to step {int(state.step)}, the model is in {path}")
         return
-    folder = config.stage.export(jax.device_get(state), jax.device_get(program.frozen))
+    folder = config.stage.export(jax.device_get(state), config.stage.load())
     if jax.process_index() == 0:
         write_model(path, folder)
         print(f"wrote the model of step {int(state.step)} to {path}", flush=True)

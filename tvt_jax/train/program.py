@@ -26,20 +26,27 @@ class Program:
     """
 
     def __init__(self, config: TrainConfig, mesh: Mesh, frozen: Any) -> None:
-        """Nothing is compiled yet; `frozen` is what `stage.load()` returned, or its shapes."""
+        """Nothing is compiled yet; `frozen` is what `stage.load()` returned, or `stage.abstract()` to compile only."""
         self._stage, self.mesh = config.stage, mesh
         self._key = partial(jax.random.key, config.seed)
         self._shard = partial(tree_shardings, mesh, min_mib=config.fsdp_min_mib)
         self._batch = batch_sharding(mesh, config.data.batch)
-        self.frozen = jax.tree.map(_place, frozen, self._shard(frozen))
-        shapes = jax.eval_shape(self._init, self.frozen)
+        held = self._stage.hold(frozen)
+        self.frozen = jax.tree.map(_place, held, self._shard(held))
+        shapes = jax.eval_shape(self._init, frozen)
         self.state = jax.tree.map(_place, shapes, self._shard(shapes))
         self._evaluate = jax.jit(self._stage.evaluate, out_shardings=replicated(mesh))
 
     def init(self) -> State:
-        """The state of step 0, made in place: no device holds more than its part."""
+        """The state of step 0, made in place: no device holds more than its part.
+
+        What it inherits is read again, in full precision, and let go.
+        """
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
-        return jax.jit(self._init, out_shardings=shardings)(self.frozen)
+        loaded = self._stage.load()
+        with jax.set_mesh(self.mesh):
+            inherited = jax.tree.map(_place, loaded, self._shard(loaded))
+            return jax.jit(self._init, out_shardings=shardings)(inherited)
 
     def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """This process's part of a batch, to the devices."""
@@ -51,14 +58,16 @@ class Program:
         shardings = jax.tree.map(lambda leaf: leaf.sharding, (self.state, self.frozen, batch))
         outputs = (shardings[0], replicated(self.mesh))
         step = jax.jit(self._step, in_shardings=shardings, out_shardings=outputs, donate_argnums=0)
-        return step.lower(self.state, self.frozen, batch).compile()
+        with jax.set_mesh(self.mesh):
+            return step.lower(self.state, self.frozen, batch).compile()
 
     def evaluate(self, state: State, batches: list[dict[str, np.ndarray]]) -> tuple[dict[str, float], dict[str, Any]]:
         """The metrics' means over all images of the batches, and the pictures of the first batch."""
         sums: dict[str, list[np.ndarray]] = {}
         pictures: dict[str, Any] = {}
         for batch in batches:
-            metrics, images = jax.device_get(self._evaluate(state, self.frozen, self.put(batch)))
+            with jax.set_mesh(self.mesh):
+                metrics, images = jax.device_get(self._evaluate(state, self.frozen, self.put(batch)))
             pictures = pictures or images
             for name, value in metrics.items():
                 sums.setdefault(name, []).append(np.mean(value))

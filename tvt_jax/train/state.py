@@ -31,8 +31,14 @@ class Stage(Protocol):
     def load(self) -> Any:
         """Reads earlier model folders once: a pytree of numpy arrays, constant through training ({} when none)."""
 
+    def abstract(self) -> Any:
+        """The shapes of what `load` gives, without reading model folders."""
+
+    def hold(self, frozen: Any) -> Any:
+        """What `load` or `abstract` gave in the precision that `step` and `evaluate` want it in."""
+
     def init(self, rng: Any, frozen: Any) -> State:
-        """The state of step 0; jittable."""
+        """The state of step 0, from what `load` gave; jittable."""
 
     def step(self, state: State, frozen: Any, batch: dict[str, Any], rng: Any) -> tuple[State, dict[str, Any]]:
         """One update on a batch of uint8 images; jittable. The metrics are scalars and stay finite."""
@@ -41,4 +47,4 @@ class Stage(Protocol):
         """Metrics (scalars or one value an image) and pictures (`Float[b h w 3]` in [-1, 1]); jittable."""
 
     def export(self, state: State, frozen: Any) -> ModelFolder:
-        """The trained model as a model folder, on the host."""
+        """The trained model as a model folder, on the host, from what `load` gave."""
