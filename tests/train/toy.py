@@ -26,6 +26,7 @@ class ToyStage:
     nan_at: int = -1
     name: str | None = None
     sizes: tuple[int, ...] = (1,)
+    accumulation: int = 1
 
     def load(self):
         return {"target": {"scale": np.full((3,), 0.5, np.float32)}}

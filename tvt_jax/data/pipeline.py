@@ -139,6 +139,15 @@ class MakeExample(grain.transforms.RandomMap):
         return {"hr": turned(hr, symmetry), "lr": turned(lr, symmetry)}
 
 
+def batch_shapes(config: DataConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of what `make_iterator` gives to all processes together."""
+    shapes: dict[str, tuple[int, ...]] = {"hr": (config.batch, config.crop, config.crop, 3)}
+    if config.degradation or config.lr_path:
+        low = config.crop // SCALE
+        shapes["lr"] = (config.batch, low, low, 3)
+    return shapes
+
+
 def make_iterator(config: DataConfig, seed: int, process_index: int = 0, process_count: int = 1) -> BatchIterator:
     """Batches {'hr': [b crop crop 3]} and, where there is one, {'lr': [b crop/4 crop/4 3]}, uint8 RGB, without end.
 

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 QUERY_BLOCK = 1024
-_TILE = 512  # tokens: what splash attention's tiles must divide
+_TILE = 1024  # tokens: what splash attention's tiles must divide
 _WIDEST = 128  # channels of a head that fit the flash kernels
 
 
@@ -35,7 +35,7 @@ def attend(
 def _kernel(platform: str, query: Array, key: Array) -> Callable[[Array, Array, Array], Array]:
     """Choose the fastest way that the platform has for attention of this shape."""
     tokens, others, channels = query.shape[1], key.shape[1], query.shape[-1]
-    if others < _TILE or max(tokens, others) <= QUERY_BLOCK:
+    if others <= QUERY_BLOCK:
         return _blocked
     if platform == "tpu" and tokens % _TILE == others % _TILE == 0 and channels <= _WIDEST:
         return _splash

@@ -19,7 +19,7 @@ from tvt_jax.train.checkpoint import Checkpoints, newest, restore
 from tvt_jax.train.metrics import Log, Timer
 from tvt_jax.train.preemption import StopSignals
 from tvt_jax.train.program import Program
-from tvt_jax.train.sharding import make_mesh
+from tvt_jax.train.sharding import make_mesh, to_host
 from tvt_jax.train.state import State
 
 # Steps given to the device beyond the one it works on: it never waits, and a stop is noticed soon.
@@ -162,7 +162,7 @@ def _write_model(config: TrainConfig, workdir: Path, state: State, replace: bool
     if fresh and not replace:
         print(f"done: trained to step {int(state.step)}, the model is in {path}")
         return
-    folder = config.stage.export(jax.device_get(state), config.stage.load())
+    folder = config.stage.export(to_host(state), config.stage.load())
     if jax.process_index() == 0:
         write_model(path, folder)
         print(f"wrote the model of step {int(state.step)} to {path}", flush=True)

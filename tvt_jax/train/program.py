@@ -53,13 +53,21 @@ class Program:
         put = partial(jax.make_array_from_process_local_data, self._batch)
         return jax.tree.map(put, batch)
 
+    def abstract_batch(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.ShapeDtypeStruct]:
+        """What `put` makes of a batch of these shapes, without the batch."""
+        return {name: jax.ShapeDtypeStruct(n, np.uint8, sharding=self._batch) for name, n in shapes.items()}
+
     def compile_step(self, batch: dict[str, Any]) -> Any:
         """Compiles `step(state, frozen, batch) -> state, metrics` for batches like this one; the state is donated."""
+        return self.trace_step(batch).lower().compile()
+
+    def trace_step(self, batch: dict[str, Any]) -> Any:
+        """The step before lowering; `.jaxpr` is its program on all devices together."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, (self.state, self.frozen, batch))
         outputs = (shardings[0], replicated(self.mesh))
         step = jax.jit(self._step, in_shardings=shardings, out_shardings=outputs, donate_argnums=0)
         with jax.set_mesh(self.mesh):
-            return step.lower(self.state, self.frozen, batch).compile()
+            return step.trace(self.state, self.frozen, batch)
 
     def evaluate(self, state: State, batches: list[dict[str, np.ndarray]]) -> tuple[dict[str, float], dict[str, Any]]:
         """The metrics' means over all images of the batches, and the pictures of the first batch."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp")
@@ -50,6 +51,17 @@ def fsdp_sharding(mesh: Mesh, array: Any, min_mib: float) -> NamedSharding:
         return replicated(mesh)
     largest = max(divisible, key=lambda i: array.shape[i])
     return NamedSharding(mesh, PartitionSpec(*[None] * largest, "fsdp"))
+
+
+def to_host(tree: Any) -> Any:
+    """Whole numpy arrays in every process, wherever their parts lie; all processes must ask for them."""
+
+    def gather(leaf: jax.Array) -> np.ndarray:
+        if leaf.is_fully_addressable or leaf.is_fully_replicated:
+            return jax.device_get(leaf)
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(gather, tree)
 
 
 def tree_shardings(mesh: Mesh, tree: Any, min_mib: float) -> Any:

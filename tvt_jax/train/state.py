@@ -28,6 +28,10 @@ class State:
 class Stage(Protocol):
     """A stage is a frozen dataclass of hyperparameters with these methods."""
 
+    @property
+    def accumulation(self) -> int:
+        """Parts that each batch is taken in."""
+
     def load(self) -> Any:
         """Reads earlier model folders once: a pytree of numpy arrays, constant through training ({} when none)."""
 

@@ -1,0 +1,206 @@
+"""Will it fit, and how fast will it be: the real training step, compiled for devices that need not be there."""
+
+import json
+import math
+import os
+import re
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+
+from tvt_jax.config import TrainConfig
+from tvt_jax.data.pipeline import batch_shapes
+from tvt_jax.train.flops import count_flops
+from tvt_jax.train.hlo import costs
+from tvt_jax.train.program import Program
+from tvt_jax.train.sharding import make_mesh
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What a device can do, as its maker says: memory in GiB, bfloat16 FLOP/s, and clock in Hz (0 where unknown)."""
+
+    memory: float
+    flops: float
+    clock: float
+
+
+# By jax's device_kind. A v4 chip counts as two devices here.
+_CHIPS = {
+    "TPU v4": Chip(16.0, 137.5e12, 1.05e9),
+    "TPU v5 lite": Chip(16.0, 197e12, 1.5e9),
+    "TPU v5": Chip(95.0, 459e12, 1.75e9),
+    "TPU v6 lite": Chip(32.0, 918e12, 1.75e9),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A step on one chip of a topology; sizes in bytes.
+
+    Attributes:
+        topology: as asked for.
+        chips: how many.
+        batch: images of all chips in a step.
+        fits: whether the compiler could place it.
+        reason: what the compiler says when it does not fit.
+        memory: of the chip.
+        arguments: state, frozen parameters and batch.
+        temporaries: what the step needs beside them.
+        peak: the most at any time.
+        flops: of matrix products and convolutions, recomputation included.
+        seconds: of a step, by the compiler's estimate of cycles, and Pallas kernels at what their shapes allow of the
+            peak; without waiting for other chips. 0 where it estimates none.
+        utilisation: share of the peak that `flops` in `seconds` are.
+        collectives: kind -> (how many, bytes of their results).
+        compile_seconds: on this machine.
+    """
+
+    topology: str
+    chips: int
+    batch: int
+    fits: bool
+    reason: str = ""
+    memory: float = 0.0
+    arguments: float = 0.0
+    temporaries: float = 0.0
+    peak: float = 0.0
+    flops: float = 0.0
+    seconds: float = 0.0
+    utilisation: float = 0.0
+    collectives: dict[str, tuple[float, float]] | None = None
+    compile_seconds: float = 0.0
+
+
+def run(config: TrainConfig, topology: str, find_batch: bool, as_json: bool) -> int:
+    """What `train.py --plan` does: prints the plan, and returns 0 when the step fits, 1 when not."""
+    devices = topology_devices(topology)
+    plan = largest(config, topology, devices) if find_batch else make_plan(config, topology, devices)
+    print(json.dumps(asdict(plan), indent=1) if as_json else describe(plan), flush=True)
+    return 0 if plan.fits else 1
+
+
+def topology_devices(topology: str) -> list[Any]:
+    """The devices of a TPU topology such as v5e:4x4, none of which need be there, or `local`: those that are.
+
+    Raises:
+        ValueError: libtpu is not installed, or does not know the topology.
+    """
+    if topology == "local":
+        return jax.devices()
+    # Neither may libtpu look for a TPU on this machine, nor jax for one to run on.
+    os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost", TPU_STDERR_LOG_LEVEL="3")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    jax.config.update("jax_platforms", "cpu")
+    from jax.experimental import topologies
+
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+    except Exception as error:  # the plug-in raises many types
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(
+            f"--plan={topology}: {first}; names are like v5e:4x4 and v5p:2x2x1, or local, and TPUs need "
+            "`pip install 'tvt-jax[tpu]'`"
+        ) from error
+
+
+def make_plan(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
+    """Compile the step of `config` for these devices and read off what it takes."""
+    mesh = make_mesh(config.data_shards, config.fsdp_shards, devices)
+    program = Program(config, mesh, config.stage.abstract())
+    plan = partial(Plan, topology=topology, chips=mesh.size, batch=config.data.batch)
+    chip, begin = _chip(devices[0]), time.monotonic()
+    batch = program.abstract_batch(batch_shapes(config.data))
+    traced = program.trace_step(batch)
+    try:
+        compiled = traced.lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return plan(fits=False, reason=_reason(str(error)), memory=chip.memory * _GIB)
+    seconds = time.monotonic() - begin
+    analysis, cost = compiled.memory_analysis(), costs(compiled.as_text())
+    arguments, temporaries = analysis.argument_size_in_bytes, analysis.temp_size_in_bytes
+    peak = arguments + analysis.output_size_in_bytes - analysis.alias_size_in_bytes + temporaries
+    counted = count_flops(traced.jaxpr.jaxpr)
+    flops = sum(counted) / mesh.size
+    predicted = _seconds(chip, cost.cycles, counted.kernels / mesh.size)
+    return plan(
+        fits=not chip.memory or peak <= chip.memory * _GIB,
+        memory=chip.memory * _GIB,
+        arguments=arguments,
+        temporaries=temporaries,
+        peak=peak,
+        flops=flops,
+        seconds=predicted,
+        utilisation=flops / (predicted * chip.flops) if predicted else 0.0,
+        collectives=cost.collectives,
+        compile_seconds=seconds,
+    )
+
+
+def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
+    """The plan of the largest batch that fits, in images a chip: doubled until it does not, then halved between."""
+
+    def attempt(images: int) -> Plan:
+        batch = images * chips * config.stage.accumulation
+        print(f"trying {images} images a chip", flush=True)
+        return make_plan(replace(config, data=replace(config.data, batch=batch)), topology, devices)
+
+    chips = make_mesh(config.data_shards, config.fsdp_shards, devices).size
+    good, low, high = attempt(1), 1, 2
+    if not good.fits:
+        return good
+    while (plan := attempt(high)).fits:
+        good, low, high = plan, high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        plan = attempt(middle)
+        good, low, high = (plan, middle, high) if plan.fits else (good, low, middle)
+    return good
+
+
+def describe(plan: Plan) -> str:
+    """The plan in a few lines, the verdict last."""
+    head = f"{plan.topology}: {plan.chips} chips, {plan.batch} images a step"
+    if not plan.fits and not plan.peak:
+        return f"{head}\ndoes not fit: {plan.reason}; try more fsdp_shards, remat, accumulation or a smaller batch"
+    of = f" of {plan.memory / _GIB:.0f}" if plan.memory else ""
+    lines = [
+        head,
+        f"memory a chip      {plan.peak / _GIB:.2f} GiB{of}: {plan.arguments / _GIB:.2f} arguments, "
+        f"{plan.temporaries / _GIB:.2f} temporaries",
+        f"FLOPs              {plan.flops / 1e12:.2f} T a chip, "
+        f"{plan.flops * plan.chips / plan.batch / 1e12:.2f} T an image",
+    ]
+    if plan.seconds:
+        lines.append(
+            f"predicted          {plan.seconds:.3f} s a step, {plan.batch / plan.seconds:.1f} images/s, "
+            f"{100 * plan.utilisation:.0f} % of the peak, without waiting for other chips"
+        )
+    for kind, (count, size) in sorted((plan.collectives or {}).items()):
+        lines.append(f"{kind:18} {size / 2**20:.0f} MiB in {count:.0f}")
+    lines += [f"compiled in        {plan.compile_seconds:.0f} s", "fits" if plan.fits else "does not fit"]
+    return "\n".join(lines)
+
+
+def _chip(device: Any) -> Chip:
+    if device.device_kind in _CHIPS:
+        return _CHIPS[device.device_kind]
+    statistics = getattr(device, "memory_stats", lambda: None)()
+    return Chip((statistics or {}).get("bytes_limit", 0) / _GIB, math.inf, 0.0)
+
+
+def _seconds(chip: Chip, cycles: float, kernel_flops: float) -> float:
+    """Estimated time; a kernel on heads of 64 channels fills half of a matrix unit 128 wide."""
+    return cycles / chip.clock + kernel_flops / (0.5 * chip.flops) if chip.clock else 0.0
+
+
+def _reason(message: str) -> str:
+    found = re.search(r"Used [\d.]+\w? of [\d.]+\w? hbm[^.\n]*", message)
+    return found[0] if found else message.splitlines()[0][:200]
