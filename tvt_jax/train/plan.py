@@ -95,6 +95,7 @@ def topology_devices(topology: str) -> list[Any]:
         return jax.devices()
     # Neither may libtpu look for a TPU on this machine, nor jax for one to run on.
     os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost", TPU_STDERR_LOG_LEVEL="3")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # several plans at a time
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     jax.config.update("jax_platforms", "cpu")
     from jax.experimental import topologies
@@ -125,7 +126,7 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
         return plan(fits=False, reason=_reason(str(error)), memory=chip.memory * _GIB)
     seconds = time.monotonic() - begin
     analysis, cost = compiled.memory_analysis(), costs(compiled.as_text())
-    arguments, temporaries = analysis.argument_size_in_bytes, analysis.temp_size_in_bytes
+    arguments, temporaries = float(analysis.argument_size_in_bytes), float(analysis.temp_size_in_bytes)
     peak = arguments + analysis.output_size_in_bytes - analysis.alias_size_in_bytes + temporaries
     counted = count_flops(traced.jaxpr.jaxpr)
     flops = sum(counted) / mesh.size

@@ -1,0 +1,98 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from tests.train.toy import toy_config
+from tvt_jax.config import load_config
+from tvt_jax.train import plan
+
+ROOT = Path(__file__).parents[2]
+
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs jax[tpu]")
+
+
+def test_the_local_devices(capsys):
+    """Shapes are enough: there are no images and no models."""
+    config = toy_config(Path("nowhere"), fsdp_shards=2)
+    assert plan.run(config, "local", find_batch=False, as_json=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["chips"], found["batch"], found["fits"]) == (4, 4, True)
+    # Two products of 3 x 64 numbers, forward and backward; the input of the first needs no gradient.
+    pixels = 4 * 16 * 16
+    assert found["flops"] == 5 * 2 * pixels * 3 * 64 / 4
+    assert 0 < found["arguments"] <= found["peak"]
+
+
+def test_the_largest_batch_that_fits(monkeypatch, capsys):
+    """Found between powers of two, in whole images a chip."""
+
+    def pretend(config, topology, devices):
+        images = config.data.batch // 4
+        return plan.Plan(topology=topology, chips=4, batch=config.data.batch, fits=images <= 11, reason="12 GB")
+
+    monkeypatch.setattr(plan, "make_plan", pretend)
+    found = plan.largest(toy_config(Path("nowhere")), "local", jax.devices()[:4])
+    assert (found.batch, found.fits) == (44, True)
+    tried = [int(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
+    assert tried == [1, 2, 4, 8, 16, 12, 10, 11]
+
+
+def test_what_does_not_fit_says_what_to_try(monkeypatch, capsys):
+    verdict = plan.Plan(topology="v5e:2x2", chips=4, batch=64, fits=False, reason="Used 20.3G of 15.75G hbm")
+    monkeypatch.setattr(plan, "make_plan", lambda *_: verdict)
+    assert plan.run(toy_config(Path("nowhere")), "local", find_batch=False, as_json=False) == 1
+    assert "does not fit: Used 20.3G of 15.75G hbm; try more fsdp_shards" in capsys.readouterr().out
+
+
+def test_the_compiler_s_reason():
+    message = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
+    message += "Used 1.17T of 15.75G hbm. Exceeded hbm capacity by 1.15T.\n\nTotal hbm usage"
+    assert plan._reason(message) == "Used 1.17T of 15.75G hbm"
+
+
+MICRO = """
+from tests.stages import micro
+from tvt_jax.config import TrainConfig
+
+def config() -> TrainConfig:
+    from dataclasses import replace
+    from pathlib import Path
+    made = micro.micro_config("adapt", Path("nowhere"), data_shards=2, fsdp_shards=2, fsdp_min_mib=0.0)
+    return replace(made, data=replace(made.data, batch=4))
+"""
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_topology_that_is_not_there(tmp_path):
+    """The adapt stage for four v5e chips, its parameters split over two and two of them."""
+    (tmp_path / "config.py").write_text(MICRO)
+    command = [sys.executable, "train.py", f"--config={tmp_path}/config.py", "--plan=v5e:2x2", "--json"]
+    found = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": "."}, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    result = json.loads(found.stdout)
+    assert result["chips"] == 4 and result["fits"] and result["seconds"] > 0
+    assert {"all-gather", "all-reduce"} <= result["collectives"].keys()
+
+
+@needs_libtpu
+def test_a_topology_that_nobody_makes(monkeypatch):
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    with pytest.raises(ValueError, match=r"--plan=v5e:3x5: .*names are like v5e:4x4"):
+        plan.topology_devices("v5e:3x5")
+
+
+def test_full_size_configs_plan_without_any_file():
+    """Shapes of all frozen parameters of the three stages at full size, held in bfloat16."""
+    for name, expected in (("decoder", 84e6), ("encoder", 99e6), ("adapt", 882e6)):
+        stage = load_config(ROOT / "configs" / "sd21" / f"{name}.py").stage
+        held = stage.hold({key: part for key, part in stage.abstract().items() if key != "perceptual"})
+        leaves = jax.tree.leaves(held)
+        assert sum(leaf.size for leaf in leaves) == pytest.approx(expected, rel=0.01)
+        assert sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) == pytest.approx(2 * expected, rel=0.01)
