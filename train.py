@@ -15,6 +15,7 @@ from tvt_jax import compilation_cache
 from tvt_jax.config import load_config
 from tvt_jax.train import distributed, plan
 from tvt_jax.train.loop import export, train
+from tvt_jax.train.profile import parse_steps
 
 
 def main() -> int:
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--find-batch", action="store_true", help="with --plan: the largest batch that fits")
     parser.add_argument("--json", action="store_true", help="with --plan: print JSON")
     parser.add_argument("--export", action="store_true", help="write the model of the newest checkpoint, and end")
+    parser.add_argument("--profile", metavar="FIRST:LAST", help="trace these steps into WORKDIR/profile")
     distributed.add_arguments(parser)
     arguments, overrides = parser.parse_known_args()
     compilation_cache.enable()
@@ -39,7 +41,8 @@ def main() -> int:
         if arguments.export:
             export(config, arguments.workdir)
             return 0
-        stopped_by = train(config, arguments.workdir)
+        profiled = parse_steps(arguments.profile) if arguments.profile else None
+        stopped_by = train(config, arguments.workdir, profiled)
         return 128 + stopped_by if stopped_by else 0
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

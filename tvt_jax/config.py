@@ -29,6 +29,7 @@ class TrainConfig:
         log_every: steps between progress lines.
         evaluate_every: steps between evaluations; one more comes at the end.
         save_every: steps between checkpoints.
+        skippable: how many steps in a row may be skipped because a loss or a parameter would not be finite.
         keep: checkpoints kept.
         data_shards: devices the batch is split over (times `fsdp_shards`); 0 takes all that are left.
         fsdp_shards: devices the parameters are split over.
@@ -44,6 +45,7 @@ class TrainConfig:
     log_every: int = 50
     evaluate_every: int = 1000
     save_every: int = 500
+    skippable: int = 10
     keep: int = 2
     data_shards: int = 0
     fsdp_shards: int = 1
@@ -148,7 +150,10 @@ def to_json(config: Any) -> Any:
 
 
 # Fields that may change between two runs in a workdir without changing what is trained.
-_CADENCE = ("steps", "log_every", "evaluate_every", "save_every", "keep", "evaluation", "evaluation_batches")
+_CADENCE = (
+    *("steps", "log_every", "evaluate_every", "save_every", "skippable"),
+    *("keep", "evaluation", "evaluation_batches"),
+)
 _FREE = (*_CADENCE, "data_shards", "fsdp_shards", "fsdp_min_mib")
 
 

@@ -28,7 +28,7 @@ def assert_same_bits(a, b):
 
 def entries(workdir):
     """The log without times."""
-    timeless = {"seconds", "steps_per_s", "images_per_s"}
+    timeless = {"seconds", "steps_per_s", "images_per_s", "data_wait"}
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     return [{key: value for key, value in line.items() if key not in timeless} for line in lines]
 
@@ -148,11 +148,34 @@ def test_a_checkpoint_is_restored_onto_other_devices(images, tmp_path, straight)
     jax.tree.map(compare, final_state(toy_config(images), tmp_path)[0], straight[1])
 
 
-def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(images, tmp_path):
-    config = toy_config(images, stage=ToyStage(nan_at=5))
-    with pytest.raises(FloatingPointError, match=r"loss is nan at step 5; the last good checkpoint is .*/4$"):
+def test_a_nan_is_skipped_and_told(images, tmp_path, capsys):
+    config = toy_config(images, stage=ToyStage(nan_at=5), log_every=1)
+    loop.train(config, tmp_path)
+    assert "step 5  skipped: loss is nan\n" in capsys.readouterr().out
+    of_step = {line["step"]: line for line in entries(tmp_path) if line["kind"] == "train"}
+    assert of_step[5]["skipped"] == 1.0 and "loss" not in of_step[5]
+    assert "skipped" not in of_step[6] and np.isfinite(of_step[6]["loss"])
+
+
+def test_a_skipped_step_changes_nothing(images, tmp_path):
+    config = toy_config(images, stage=ToyStage(nan_at=6))
+    loop.train(config, tmp_path / "skipped")
+    loop.train(toy_config(images, steps=5), tmp_path / "before")
+    skipped, before = (final_state(config, tmp_path / name)[0] for name in ("skipped", "before"))
+    assert (skipped.step, before.step) == (6, 5)
+    assert_same_bits(skipped.replace(step=5), before.replace(step=5))
+
+
+def test_too_many_in_a_row_stop_the_run_and_keep_the_last_good_checkpoint(images, tmp_path):
+    config = toy_config(images, stage=ToyStage(nan_at=5), skippable=0)
+    with pytest.raises(FloatingPointError, match=r"1 steps in a row .* is step 5; the last good checkpoint is .*/4$"):
         loop.train(config, tmp_path)
     assert final_state(config, tmp_path)[0].step == 4
+
+
+def test_a_trace_of_some_steps(images, tmp_path):
+    loop.train(toy_config(images), tmp_path, range(2, 4))
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
 def test_nothing_is_compiled_after_step_two(images, tmp_path, monkeypatch):

@@ -10,6 +10,11 @@ from tvt_jax.train import metrics
 from tvt_jax.train.metrics import Log, Timer
 
 
+def logged(loss):
+    """What a program gives of a step."""
+    return {"loss": jnp.float32(loss), "skipped": jnp.float32(not np.isfinite(loss))}
+
+
 def steps_logged(workdir):
     return [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
@@ -17,9 +22,9 @@ def steps_logged(workdir):
 def test_an_interval_is_the_mean_of_its_steps_one_interval_late(tmp_path, images, capsys):
     with Log(tmp_path, Timer(), 0, toy_config(images, steps=6)) as log:
         for step in (1, 2, 3):
-            log.step(step, {"loss": jnp.float32(step)})
+            log.step(step, logged(step), 0.0)
         assert steps_logged(tmp_path) == []
-        log.step(4, {"loss": jnp.float32(4)})
+        log.step(4, logged(4), 0.0)
         assert steps_logged(tmp_path) == [2]
         assert "step 2/6  loss 1.5" in capsys.readouterr().out
         log.flush(4)
@@ -29,15 +34,28 @@ def test_an_interval_is_the_mean_of_its_steps_one_interval_late(tmp_path, images
     assert entry["images_per_s"] == pytest.approx(4 * entry["steps_per_s"])
 
 
-def test_the_step_of_a_nan_is_named(tmp_path, images):
-    with Log(tmp_path, Timer(), 0, toy_config(images)) as log:
-        log.step(1, {"loss": jnp.float32(1), "l1": jnp.float32(1)})
-        log.step(2, {"loss": jnp.float32(np.inf), "l1": jnp.float32(np.nan)})
-        with pytest.raises(FloatingPointError, match="l1 is nan, loss is inf at step 2"):
-            log.flush(2)
-        log.step(3, {"loss": jnp.float32(np.nan), "l1": jnp.float32(1)})
-        with pytest.raises(FloatingPointError, match="loss is nan at step 3"):
-            log.flush(3)
+def test_skipped_steps_are_named_once_and_counted_in_a_row(tmp_path, images, capsys):
+    with Log(tmp_path, Timer(), 0, toy_config(images, skippable=2, log_every=2)) as log:
+        for step, loss in enumerate([np.inf, 1, np.nan, np.nan], 1):
+            log.step(step, logged(loss), 0.0)
+            log.flush(step)
+        log.step(5, logged(np.nan), 0.0)
+        with pytest.raises(FloatingPointError, match="3 steps in a row were skipped, the last is step 5"):
+            log.flush(5)
+    named = [line for line in capsys.readouterr().out.splitlines() if "skipped:" in line]
+    assert named == [f"step {step}  skipped: loss is {'inf' if step == 1 else 'nan'}" for step in (1, 3, 4, 5)]
+
+
+def test_the_share_of_time_that_batches_were_waited_for(tmp_path, images, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    with Log(tmp_path, Timer(), 0, toy_config(images, steps=2)) as log:
+        for step in (1, 2):
+            now += 2
+            log.step(step, logged(step), 0.5)
+        log.flush(2)
+    entry = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert (entry["data_wait"], entry["steps_per_s"]) == (0.25, 0.5)
 
 
 def test_entries_after_the_resumed_step_and_a_torn_line_are_dropped(tmp_path, images):

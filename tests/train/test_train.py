@@ -78,7 +78,7 @@ def test_status_0_when_trained_and_143_when_terminated(images, monkeypatch, tmp_
     arguments = ["train.py", f"--config={ROOT}/tests/train/toy.py", f"--workdir={tmp_path}"]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setenv("TOY_IMAGES", str(images))
-    monkeypatch.setattr(train, "train", lambda config, workdir: 0)
+    monkeypatch.setattr(train, "train", lambda *_: 0)
     assert train.main() == 0
-    monkeypatch.setattr(train, "train", lambda config, workdir: 15)
+    monkeypatch.setattr(train, "train", lambda *_: 15)
     assert train.main() == 143

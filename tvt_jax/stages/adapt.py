@@ -17,7 +17,7 @@ from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.stages.compute import Compute, read_source, unet_shapes, vae_shapes
 from tvt_jax.stages.images import enlarge, psnr, to_float
-from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, update
+from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, norms, update
 from tvt_jax.stages.student import init_student, shift_levels, split_new, takes_lora
 from tvt_jax.train.state import State
 
@@ -136,6 +136,7 @@ class AdaptStage:
         for group, tree in state.params.items():
             params[group], opt_state[group] = update(self.optimizer, grads[group], state.opt_state[group], tree)
         ema = moving_average(state.ema, params["student"], self.ema_decay, state.step)
+        metrics |= norms(grads, state.params)
         metrics["learning_rate"] = self.optimizer.schedule()(state.step)
         return replace(state, params=params, opt_state=opt_state, ema=ema), metrics
 

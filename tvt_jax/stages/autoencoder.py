@@ -17,7 +17,7 @@ from tvt_jax.models.discriminator import PatchDiscriminator, PatchDiscriminatorC
 from tvt_jax.models.vae import AutoencoderKLConfig, Posterior
 from tvt_jax.stages.compute import Compute
 from tvt_jax.stages.images import psnr, to_float
-from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, update
+from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, norms, update
 from tvt_jax.train.state import State
 
 ENCODER = ("encoder", "quant_conv")
@@ -113,6 +113,7 @@ class AutoencoderStage:
         for group, tree in state.params.items():
             params[group], opt_state[group] = update(self.optimizer, grads[group], state.opt_state[group], tree)
         ema = moving_average(state.ema, params["vae"], self.ema_decay, state.step)
+        metrics |= norms(grads, state.params)
         metrics["learning_rate"] = self.optimizer.schedule()(state.step)
         return replace(state, params=params, opt_state=opt_state, ema=ema), metrics
 

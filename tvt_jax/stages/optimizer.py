@@ -113,6 +113,14 @@ def update(config: OptimizerConfig, gradients: PyTree, opt_state: PyTree, params
     return optax.apply_updates(params, updates), opt_state
 
 
+def norms(gradients: PyTree, params: PyTree) -> dict[str, Array]:
+    """Lengths of the gradient, before it is clipped, and of the parameters, of each group."""
+    named = {"gradient_norm": gradients, "parameter_norm": params}
+    return {
+        f"{name}/{group}": optax.global_norm(tree) for name, groups in named.items() for group, tree in groups.items()
+    }
+
+
 def moving_average(average: PyTree, params: PyTree, decay: float, step: Array) -> PyTree:
     """Exponential moving average, shorter at the start so that the initial weights are soon forgotten."""
     keep = jnp.minimum(decay, (1.0 + step) / (10.0 + step))

@@ -13,7 +13,7 @@ from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.stages.compute import Compute, read_source, vae_shapes
 from tvt_jax.stages.images import enlarge, to_float
-from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, update
+from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, norms, update
 from tvt_jax.train.state import State
 
 PROMPT = "clean, high-resolution, 8k"
@@ -89,6 +89,7 @@ class PriorStage:
         grads, metrics = accumulate(gradients, batch, rng, self.accumulation)
         unet, opt_state = update(self.optimizer, grads, state.opt_state["unet"], state.params["unet"])
         ema = moving_average(state.ema, unet, self.ema_decay, state.step)
+        metrics |= norms({"unet": grads}, state.params)
         metrics["learning_rate"] = self.optimizer.schedule()(state.step)
         return replace(state, params={"unet": unet}, opt_state={"unet": opt_state}, ema=ema), metrics
 

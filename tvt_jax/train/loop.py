@@ -18,6 +18,7 @@ from tvt_jax.model_folder import write_model
 from tvt_jax.train.checkpoint import Checkpoints, newest, restore
 from tvt_jax.train.metrics import Log, Timer
 from tvt_jax.train.preemption import StopSignals
+from tvt_jax.train.profile import Profile
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh, to_host
 from tvt_jax.train.state import State
@@ -26,8 +27,10 @@ from tvt_jax.train.state import State
 _AHEAD = 2
 
 
-def train(config: TrainConfig, workdir: Path) -> int:
+def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> int:
     """Trains until `config.steps`, from the newest checkpoint in the workdir where there is one.
+
+    The steps `profiled` are traced into `workdir/profile`.
 
     At the end `workdir/model` is the trained model folder. Running a finished run again only writes its model, if that
     is missing.
@@ -36,7 +39,8 @@ def train(config: TrainConfig, workdir: Path) -> int:
         0 when finished, or the number of the signal that stopped the run, whose state is then saved.
 
     Raises:
-        FloatingPointError: a metric or a parameter is NaN or infinite; the last good checkpoint stays.
+        FloatingPointError: more than `config.skippable` steps in a row would have made something NaN or infinite; the
+            last good checkpoint stays.
         OSError: the workdir cannot be written, or none of its checkpoints can be read.
         ValueError: the config does not fit the devices, the data or the checkpoint.
     """
@@ -46,7 +50,7 @@ def train(config: TrainConfig, workdir: Path) -> int:
         state, host = _resume(config, workdir, program, checkpoints)
         if int(state.step) < config.steps:
             try:
-                state, stopped_by = _loop(config, workdir, program, checkpoints, state, host)
+                state, stopped_by = _loop(config, workdir, program, checkpoints, state, host, profiled)
             except FloatingPointError as error:
                 checkpoints.wait()
                 good = newest(workdir / "checkpoints")
@@ -74,7 +78,13 @@ def export(config: TrainConfig, workdir: Path) -> None:
 
 
 def _loop(
-    config: TrainConfig, workdir: Path, program: Program, checkpoints: Checkpoints, state: State, host: dict[str, Any]
+    config: TrainConfig,
+    workdir: Path,
+    program: Program,
+    checkpoints: Checkpoints,
+    state: State,
+    host: dict[str, Any],
+    profiled: range | None,
 ) -> tuple[State, int]:
     """Steps from the state's step to the last, or to a stop; what it returns is saved."""
     held_out = _held_out(config)
@@ -86,6 +96,7 @@ def _loop(
         closing(make_iterator(config.data, config.seed, jax.process_index(), jax.process_count())) as data,
         Log(workdir, timer, start, config) as log,
         StopSignals() as stop,
+        Profile(workdir / "profile", profiled) as profile,
     ):
         if host:
             data.set_state(host["data"])
@@ -103,7 +114,10 @@ def _loop(
             if stopping or done:
                 checkpoints.wait()
                 return state, stop.received or 0
+            profile.at(step, state)
+            begin = time.monotonic()
             batch = program.put(next(data))
+            waited = time.monotonic() - begin
             if compiled is None:
                 with timer.paused():
                     compiled = _compile(program, batch)
@@ -112,7 +126,7 @@ def _loop(
             ahead.append(metrics)
             if len(ahead) > _AHEAD:
                 jax.block_until_ready(ahead.popleft())
-            log.step(step, metrics)
+            log.step(step, metrics, waited)
 
 
 def _program(config: TrainConfig) -> Program:

@@ -58,6 +58,8 @@ class Log:
         self._workdir, self._timer = workdir, timer
         self._steps, self._every, self._batch = config.steps, config.log_every, config.data.batch
         self._interval: list[dict[str, Any]] = []
+        self._waited, self._skippable = 0.0, config.skippable
+        self._checked = self._in_a_row = 0
         self._late: _Interval | None = None
         self._begin = timer.seconds
         self._writes = jax.process_index() == 0
@@ -67,28 +69,29 @@ class Log:
             (workdir / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in kept))
             self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
 
-    def step(self, step: int, metrics: dict[str, Any]) -> None:
-        """Takes the metrics of a step, still being computed.
+    def step(self, step: int, metrics: dict[str, Any], waited: float) -> None:
+        """Takes the metrics of a step, still being computed, and how many seconds its batch was waited for.
 
         Raises:
-            FloatingPointError: a metric of an earlier interval is not finite.
+            FloatingPointError: more than `skippable` steps in a row were skipped.
         """
         self._interval.append(metrics)
+        self._waited += waited
         if step % self._every == 0 or step == self._steps:
             now = self._timer.seconds
-            late, self._late = self._late, _Interval(step, self._begin, now, self._interval)
-            self._begin, self._interval = now, []
+            late, self._late = self._late, _Interval(step, self._begin, now, self._waited, self._interval)
+            self._begin, self._waited, self._interval = now, 0.0, []
             self._train(late)
 
     def flush(self, step: int) -> None:
         """Writes what is complete and checks what is not, before the state of `step` is trusted to a checkpoint.
 
         Raises:
-            FloatingPointError: a metric is not finite.
+            FloatingPointError: more than `skippable` steps in a row were skipped.
         """
         late, self._late = self._late, None
         self._train(late)
-        _check_finite(step - len(self._interval) + 1, jax.device_get(self._interval))
+        self._count_skipped(step - len(self._interval) + 1, jax.device_get(self._interval))
 
     def evaluation(self, step: int, metrics: dict[str, float], images: dict[str, np.ndarray]) -> None:
         """Writes the metrics of an evaluation, and its pictures (float [b h w 3] in [-1, 1]) as grids."""
@@ -115,15 +118,32 @@ class Log:
         if interval is None:
             return
         step, steps = interval.step, jax.device_get(interval.metrics)
-        _check_finite(step - len(steps) + 1, steps)
-        metrics = {name: float(np.mean([m[name] for m in steps])) for name in steps[0]}
-        rate = len(steps) / max(interval.end - interval.begin, 1e-9)
-        rates = {"steps_per_s": rate, "images_per_s": rate * self._batch}
-        self._write("train", step, metrics | rates, interval.end)
+        self._count_skipped(step - len(steps) + 1, steps)
+        taken = [metrics for metrics in steps if not metrics["skipped"]]
+        metrics = {name: float(np.mean([m[name] for m in taken])) for name in (taken or [{}])[0] if name != "skipped"}
+        skipped = {"skipped": float(len(steps) - len(taken))} if len(taken) < len(steps) else {}
+        seconds = max(interval.end - interval.begin, 1e-9)
+        rate = len(steps) / seconds
+        rates = {"steps_per_s": rate, "images_per_s": rate * self._batch, "data_wait": interval.waited / seconds}
+        self._write("train", step, metrics | skipped | rates | _memory(), interval.end)
+        shown = {name: value for name, value in metrics.items() if "/" not in name} | skipped
         self._print(
-            f"step {step}/{self._steps}  {_pairs(metrics)}  {rate:.3g} steps/s  {rate * self._batch:.3g} images/s  "
+            f"step {step}/{self._steps}  {_pairs(shown)}  {rate:.3g} steps/s  {rate * self._batch:.3g} images/s  "
             f"eta {_clock((self._steps - step) / rate)}"
         )
+
+    def _count_skipped(self, first: int, steps: list[dict[str, Any]]) -> None:
+        """Names each skipped step once."""
+        for step, metrics in enumerate(steps, first):
+            if step <= self._checked:
+                continue
+            self._checked = step
+            self._in_a_row = self._in_a_row + 1 if metrics["skipped"] else 0
+            if metrics["skipped"]:
+                bad = [f"{name} is {float(value)}" for name, value in metrics.items() if not np.isfinite(value)]
+                self._print(f"step {step}  skipped: {', '.join(bad) or 'a parameter would not be finite'}")
+            if self._in_a_row > self._skippable:
+                raise FloatingPointError(f"{self._in_a_row} steps in a row were skipped, the last is step {step}")
 
     def _write(self, kind: str, step: int, metrics: dict[str, float], seconds: float) -> None:
         if not self._writes:
@@ -141,19 +161,28 @@ class Log:
 
 
 class _Interval(NamedTuple):
-    """The steps between two progress lines: the last one, the timer before and after, and each one's metrics."""
+    """The steps between two progress lines.
+
+    Attributes:
+        step: the last one.
+        begin: the timer before them.
+        end: the timer after them.
+        waited: seconds that their batches were waited for.
+        metrics: each one's.
+    """
 
     step: int
     begin: float
     end: float
+    waited: float
     metrics: list[dict[str, Any]]
 
 
-def _check_finite(first: int, steps: list[dict[str, Any]]) -> None:
-    for step, metrics in enumerate(steps, first):
-        bad = [f"{name} is {float(value)}" for name, value in metrics.items() if not np.isfinite(value).all()]
-        if bad:
-            raise FloatingPointError(f"{', '.join(bad)} at step {step}")
+def _memory() -> dict[str, float]:
+    """The most memory that the first device of this process has used; a CPU does not tell."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    peak = statistics.get("peak_bytes_in_use")
+    return {} if peak is None else {"memory_gib": peak / 2**30}
 
 
 def _keep_until(path: Path, step: int) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -85,8 +86,16 @@ class Program:
         return self._stage.init(jax.random.fold_in(self._key(), _INIT), frozen)
 
     def _step(self, state: State, frozen: Any, batch: dict[str, Any]) -> tuple[State, dict[str, Any]]:
+        """A step of the stage; one that makes anything infinite or NaN changes nothing, and `skipped` tells so."""
         new, metrics = self._stage.step(state, frozen, batch, jax.random.fold_in(self._key(), state.step))
-        return dataclasses.replace(new, step=state.step + 1), metrics
+        finite = _all_finite((new, metrics))
+        new = jax.tree.map(partial(jnp.where, finite), new, state)
+        return dataclasses.replace(new, step=state.step + 1), {**metrics, "skipped": 1.0 - finite}
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
 
 
 def _place(leaf: Any, sharding: Any) -> Any:

@@ -1,0 +1,50 @@
+"""A trace of a few steps, by jax's profiler."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def parse_steps(text: str) -> range:
+    """Read FIRST:LAST, the steps that are to be traced; the last is not.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    first, _, last = text.partition(":")
+    if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
+        raise ValueError(f"--profile={text} is not of the form FIRST:LAST, like 10:15")
+    return range(int(first), int(last))
+
+
+class Profile:
+    """Traces `steps`, on every process, into `folder`: `xprof FOLDER` or TensorBoard shows it."""
+
+    def __init__(self, folder: Path, steps: range | None) -> None:
+        """Nothing is traced before `at` is called with the first of the steps; without steps, nothing ever."""
+        self._folder, self._steps, self._running = folder, steps, False
+
+    def at(self, step: int, state: Any) -> None:
+        """Start or stop; the device finishes what it works on first, so that the trace has whole steps."""
+        if self._steps and step == self._steps.start:
+            jax.block_until_ready(state)
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+        elif self._steps and step == self._steps.stop:
+            self._stop(state)
+
+    def __enter__(self) -> "Profile":
+        """For `with`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends a trace that a short run would cut off."""
+        self._stop(None)
+
+    def _stop(self, state: Any) -> None:
+        if self._running:
+            jax.block_until_ready(state)
+            jax.profiler.stop_trace()
+            self._running = False
+            print(f"wrote the trace to {self._folder}", flush=True)
