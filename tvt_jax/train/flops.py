@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax.extend.core import jaxprs_in_params
 
 # Matrix products in each kernel of splash attention: scores and results; scores, weights' gradients and queries';
@@ -63,5 +64,6 @@ def _of_kernel(equation: Any) -> float:
     products = next((count for kernel, count in _SPLASH.items() if name.startswith(kernel)), None)
     if products is None:
         raise ValueError(f"no FLOPs are known of the Pallas kernel {name}")
-    queries, keys, *_ = (variable.aval for variable in equation.invars if variable.aval.ndim == 4)
+    arrays = (variable.aval for variable in equation.invars)
+    queries, keys, *_ = (array for array in arrays if jnp.issubdtype(array.dtype, jnp.floating))
     return 2.0 * products * queries.size * keys.shape[-2]
