@@ -6,10 +6,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from tvt_jax.data.kernels import KERNEL_KINDS, Kernel, kernel_taps
-from tvt_jax.data.operators import GREY_WEIGHTS, Noise, add_noise, blur, jpeg, resize, to_float, to_uint8
+from tvt_jax.data.operators import (
+    GREY_WEIGHTS,
+    NORMAL,
+    SHOT_PLACES,
+    Noise,
+    _shot_noise,
+    add_noise,
+    blur,
+    jpeg,
+    resize,
+    to_float,
+    to_uint8,
+)
 
 
 def random_image(*shape: int, seed: int = 0) -> np.ndarray:
@@ -105,6 +117,26 @@ def test_poisson_noise_of_one_level_counts_whole_quanta():
     noisy = add_noise(x, Noise(kind="poisson", strength=1.0, grey=False), np.random.default_rng(0))
     # One level gives one count, so the level 128 becomes 0, 1 (or more, clipped), shifted by its rounding to a level.
     assert set(np.unique(np.round(noisy, 2))) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("counts", [1, 2, 64, 256])
+def test_shot_noise_is_distributed_by_poisson(counts):
+    """The steps of the table are as far from the distribution function as half a place, and keep its spread."""
+    table = _shot_noise(counts)
+    for level in (0, 1, 20, 128, 255):
+        mean = level / 255 * counts
+        drawn = np.rint(table[level] * counts + mean)
+        reached = np.arange(drawn.max() + 1)
+        share = (drawn[:, None] <= reached).mean(0)
+        assert np.abs(share - stats.poisson.cdf(reached, mean)).max() <= 0.5 / SHOT_PLACES + 1e-9
+        # What lies beyond the last place is missing, which tells most where a pixel seldom gets a count.
+        assert drawn.var() == pytest.approx(mean, rel=0.015)
+
+
+def test_gaussian_noise_is_distributed_by_gauss():
+    # Half a place, and float32's rounding.
+    assert stats.kstest(NORMAL, "norm").statistic <= 0.51 / len(NORMAL)
+    assert NORMAL.std(dtype=float) == pytest.approx(1, abs=1e-4)
 
 
 def test_noise_is_clipped():

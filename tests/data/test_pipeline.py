@@ -1,5 +1,6 @@
 """Batches are a function of (seed, k), whoever makes them and whatever happened before."""
 
+import hashlib
 import json
 from dataclasses import replace
 from itertools import islice
@@ -96,12 +97,34 @@ def test_process_count_does_not_show(photos: Path):
     assert_same([{k: v[:2] for k, v in batch.items()} for batch in whole[2:]], take(config, 1, after=2, process=(0, 2)))
 
 
+def hashes(config: DataConfig, count: int, processes: int = 1) -> list[str]:
+    """Digests of the first global batches, whose rows are put together from all processes."""
+    iterators = [make_iterator(config, 0, index, processes) for index in range(processes)]
+    digests = []
+    for parts in islice(zip(*iterators, strict=True), count):
+        rows = [row for name in ("hr", "lr") for part in parts for row in part[name]]
+        digests.append(hashlib.sha256(b"".join(row.tobytes() for row in rows)).hexdigest())
+    for iterator in iterators:
+        iterator.close()
+    return digests
+
+
 @pytest.mark.slow  # each worker imports Grain: seconds
-def test_worker_count_does_not_show(photos: Path):
-    config = {"path": str(photos), "crop": 32, "batch": 4, "degradation": TVT}
-    alone = take(DataConfig(**config), 5)
+def test_neither_workers_nor_processes_show_in_a_thousand_batches(photos: Path):
+    """They go round the ten images 400 times."""
+    config = DataConfig(path=str(photos), crop=8, batch=4, degradation=TVT)
+    expected = hashes(config, 1000)
+    assert len(set(expected)) == 1000
+    for workers, processes in ((0, 2), (0, 4), (1, 1), (2, 1), (4, 1), (2, 2)):
+        found = hashes(replace(config, workers=workers), 1000, processes)
+        assert found == expected, f"{workers} workers, {processes} processes"
+
+
+@pytest.mark.slow
+def test_going_on_with_workers_is_exact(photos: Path):
+    config = DataConfig(path=str(photos), crop=32, batch=4, degradation=TVT)
     # An odd start, so that workers take turns otherwise than from the beginning.
-    assert_same(take(DataConfig(**config, workers=2), 4, after=1), alone[1:])
+    assert_same(take(replace(config, workers=2), 4, after=1), take(config, 4, after=1))
 
 
 def test_small_images_are_mirrored():

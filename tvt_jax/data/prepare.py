@@ -18,8 +18,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tyro
 from jaxtyping import UInt8
+from tqdm import tqdm
 
-from tvt_jax.data.sources import UnreadableImageError, list_images, read_image
+from tvt_jax.data.sources import UnreadableImageError, list_images, one_line, read_image
 
 MANIFEST = "manifest.json"
 
@@ -82,7 +83,7 @@ class Tiles(tfds.core.GeneratorBasedBuilder):
             except UnreadableImageError as error:
                 self.counts["unreadable"] += 1
                 self.unreadable.append(str(error))
-                print(f"skipped: {error}", file=sys.stderr)
+                tqdm.write(f"skipped: {error}", file=sys.stderr)  # print would run into TFDS's progress bar
                 continue
             self.counts["photos"] += 1
             for top, left in tile_corners(photo.shape[:2], self.settings.crop, self.settings.stride):
@@ -90,7 +91,7 @@ class Tiles(tfds.core.GeneratorBasedBuilder):
                 if detail(tile) < self.settings.minimum_detail:
                     self.counts["flat"] += 1
                     continue
-                name = f"{path.relative_to(root).as_posix()}@{top},{left}"
+                name = one_line(f"{path.relative_to(root).as_posix()}@{top},{left}")
                 yield self.counts["tiles"], {"image": encode_ppm(tile), "name": name}
                 self.counts["tiles"] += 1
 

@@ -2,7 +2,9 @@
 
 import io
 import logging
+import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -82,7 +84,7 @@ class PairSource:
         (height, width, _), (low_height, low_width, _) = pair.hr.shape, pair.lr.shape
         if (height, width) != (self._scale * low_height, self._scale * low_width):
             raise UnreadableImageError(
-                f"{self.files[index][0]}: {width}x{height} is not {self._scale} times its counterpart's "
+                f"{one_line(self.files[index][0])}: {width}x{height} is not {self._scale} times its counterpart's "
                 f"{low_width}x{low_height}"
             )
         return pair
@@ -163,7 +165,9 @@ def by_partner_name(files: Iterable[Path], root: Path) -> dict[str, Path]:
 
 
 def list_images(path: Path) -> list[Path]:
-    """All image files below a folder, sorted by path.
+    """All image files below a folder, sorted by path; what is hidden, and links to folders, are passed by.
+
+    What cannot be read is listed too, even a folder that cannot be looked into: `read_image` says what is wrong.
 
     Raises:
         FileNotFoundError: There is no such folder, or nothing in it.
@@ -172,38 +176,68 @@ def list_images(path: Path) -> list[Path]:
         raise FileNotFoundError(
             f"there is no folder {path}; give one with images, or tiles made by tvt_jax.data.prepare"
         )
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-    if not files:
+    closed: list[Path] = []
+    files: list[Path] = []
+    for folder, below, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
+        below[:] = [name for name in below if not name.startswith(".")]
+        files += [Path(folder, name) for name in names if not name.startswith(".")]
+    images = sorted([file for file in files if file.suffix.lower() in IMAGE_SUFFIXES] + closed)
+    if not images:
         raise FileNotFoundError(f"no images below {path} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
-    return files
+    return images
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     """Read one image file as upright RGB; raises UnreadableImageError with its name."""
     try:
+        # Asked first, because reading a named pipe would wait for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableImageError(f"{one_line(path)}: neither a file nor a folder that can be looked into")
         data = path.read_bytes()
     except OSError as error:
-        raise UnreadableImageError(f"{path}: {error.strerror}") from error
+        raise UnreadableImageError(f"{one_line(path)}: {error.strerror}") from error
     return decode_image(data, name=str(path))
 
 
 def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
     """Decode an image to RGB, turned upright as its EXIF data says; transparency is dropped, 16 bits become 8.
 
+    Of an animation, the first frame.
+
     Raises:
-        UnreadableImageError: The data is no image, or is damaged or cut off.
+        UnreadableImageError: The data is no image, is damaged, cut off or huge, or has 32 bits a channel.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            return _to_rgb(_upright(image))
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(f"{name}: not an image") from error
-    # Pillow raises all of these on damaged files, depending on the format.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UnreadableImageError(f"{name}: {error}") from error
-    if upright.mode.startswith("I"):
+        raise UnreadableImageError(f"{one_line(name)}: not an image") from error
+    # On a damaged file Pillow raises whatever comes: OSError, SyntaxError, struct.error, MemoryError ...
+    except Exception as error:
+        raise UnreadableImageError(f"{one_line(name)}: {error}") from error
+
+
+def one_line(name: str | Path) -> str:
+    """The name as it is, or quoted and escaped where it has line breaks or is no valid text."""
+    name = str(name)
+    return name if name.isprintable() else repr(name)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # The pixels are there, the way up is lost: which matters little to a crop that is turned anyway.
+        return image
+
+
+def _to_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    if image.mode in ("I", "F"):
+        raise ValueError("32 bits a channel have no agreed range")
+    if image.mode.startswith("I;16"):
         # Pillow would clip 16 bits at 255.
-        grey = (np.asarray(upright).astype(np.uint32) + 128) // 257
+        grey = (np.asarray(image).astype(np.uint32) + 128) // 257
         return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
-    return np.asarray(upright.convert("RGB"))
+    # Else Pillow warns that RGB cannot hold the transparency of a palette.
+    image.info.pop("transparency", None)
+    return np.asarray(image.convert("RGB"))
