@@ -11,6 +11,7 @@ from tvt_jax.evaluation import evaluate as module
 from tvt_jax.evaluation.evaluate import evaluate, run
 from tvt_jax.evaluation.metrics import choose_metrics
 from tvt_jax.evaluation.pairs import find_pairs
+from tvt_jax.evaluation.progress import Progress
 from tvt_jax.evaluation.scores import summarise
 
 
@@ -64,10 +65,11 @@ def test_values_and_bad_pictures(folders):
     save(folders / "sr" / "tiny.png", side=8)
     save(folders / "hr" / "tiny.png", side=8)
     pairs, _ = find_pairs(folders / "sr", folders / "hr")
-    result = evaluate(pairs, choose_metrics("psnr,ssim"))
+    result = evaluate(pairs, choose_metrics("psnr,ssim"), Progress(folders / "m.json", ""))
     assert list(result.images) == ["Canon_001", "Canon_002", "tiny"]
     assert list(result.images["tiny"]) == ["psnr"]
     assert set(result.failures) == {"broken", "small", "tiny"}
+    assert list(result.fingerprints) == ["Canon_001", "Canon_002"]
     assert "broken.png" in result.failures["broken"]
     assert "12x12 pixels and the truth 13x13" in result.failures["small"]
     assert "at least 11x11" in result.failures["tiny"]
