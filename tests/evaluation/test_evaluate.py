@@ -88,6 +88,8 @@ def test_interval_covers_the_mean_as_often_as_it_says():
 
 
 class Doubler:
+    unet = "there"
+
     def upscale(self, image):
         return np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
 
@@ -140,6 +142,11 @@ def test_model_is_run_and_its_results_are_saved(doubled, capsys):
         (["--sr", "sr", "--report", "r.html", "--against", "a=hr/lonely.png"], "is not a file that eval.py wrote"),
         (["--sr", "sr", "--save", "x"], "error: --model and --save go with --lr"),
         ([], "error: give --lr"),
+        (["--lr", "sr", "--config", "c.py"], "error: --config goes with --follow"),
+        (["--lr", "sr", "--config.steps=3"], "error: --config.steps=3 goes with --follow"),
+        (["--lr", "sr", "--follow", "w"], "error: --follow needs --config"),
+        (["--lr", "sr", "--follow", "w", "--config", "c.py", "--save", "x"], "do not go with --follow"),
+        (["--lr", "sr", "--follow", "w", "--config", "c.py"], "error: no configuration file c.py"),
         (["--sr", "sr", "--metrics", "psnr"], "error: lonely: has no partner in sr"),
     ],
 )

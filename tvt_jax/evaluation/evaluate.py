@@ -113,7 +113,7 @@ def run(
     progress = Progress(out, f"{__version__} {metrics} {depends}")
     # The report shows results, so it needs them somewhere.
     results = save or (progress.folder if report and lr else None)
-    evaluation = evaluate(pairs, chosen, progress, None if sr else load(model).upscale, results, alone)
+    evaluation = evaluate(pairs, chosen, progress, None if sr else _load(model), results, alone)
     write_evaluation(out, evaluation)
     if report:
         runs = [Run(sr.name if sr else "this run", evaluation), *others]
@@ -124,6 +124,13 @@ def run(
     for name, reason in evaluation.failures.items():
         print(f"error: {name}: {reason}", file=sys.stderr)
     return 1 if evaluation.failures else 0
+
+
+def _load(model: Path | None) -> Callable[[np.ndarray], np.ndarray]:
+    upscaler = load(model)
+    if upscaler.unet is None:
+        raise ValueError(f"{model} has a VAE but no UNet: it can't upscale")
+    return upscaler.upscale
 
 
 def _read_run(text: str) -> Run:
