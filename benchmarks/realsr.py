@@ -6,7 +6,6 @@ Every result is kept as an image and every score in a file, so a run that was cu
 of our model goes by a fingerprint of its files: another model starts afresh.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ import tvt_jax
 from benchmarks import report, timing
 from benchmarks.rivals import RIVALS, NcnnUpscaler, fetch
 from tvt_jax.evaluation import METRICS
+from tvt_jax.evaluation.progress import model_fingerprint
 from tvt_jax.inference.upscaler import PRETRAINED
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -106,7 +106,7 @@ def methods(options: Options, threads: int) -> list[Method]:
     upscaler = tvt_jax.load(model)
     chosen = [
         _running("bicubic", options.out / "bicubic", bicubic),
-        _running("ours", options.out / f"ours-{fingerprint(model)}", upscaler.upscale),
+        _running("ours", options.out / f"ours-{model_fingerprint(model)[:8]}", upscaler.upscale),
     ]
     published = options.bench / "results_osediff"
     if published.is_dir():
@@ -117,14 +117,6 @@ def methods(options: Options, threads: int) -> list[Method]:
         weights = fetch(rival, options.out / "weights")
         chosen.append(_running(name, options.out / name, NcnnUpscaler(weights, threads)))
     return chosen
-
-
-def fingerprint(model: Path) -> str:
-    """Eight hexadecimal digits that change with any file of a model folder."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in model.rglob("*") if path.suffix in {".json", ".safetensors"}):
-        digest.update(str(path.relative_to(model)).encode() + path.read_bytes())
-    return digest.hexdigest()[:8]
 
 
 def bicubic(image: Pixels) -> Pixels:

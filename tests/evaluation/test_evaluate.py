@@ -11,6 +11,7 @@ from tvt_jax.evaluation import evaluate as module
 from tvt_jax.evaluation.evaluate import evaluate, run
 from tvt_jax.evaluation.metrics import choose_metrics
 from tvt_jax.evaluation.pairs import find_pairs
+from tvt_jax.evaluation.progress import Progress
 from tvt_jax.evaluation.scores import summarise
 
 
@@ -64,10 +65,11 @@ def test_values_and_bad_pictures(folders):
     save(folders / "sr" / "tiny.png", side=8)
     save(folders / "hr" / "tiny.png", side=8)
     pairs, _ = find_pairs(folders / "sr", folders / "hr")
-    result = evaluate(pairs, choose_metrics("psnr,ssim"))
+    result = evaluate(pairs, choose_metrics("psnr,ssim"), Progress(folders / "m.json", ""))
     assert list(result.images) == ["Canon_001", "Canon_002", "tiny"]
     assert list(result.images["tiny"]) == ["psnr"]
     assert set(result.failures) == {"broken", "small", "tiny"}
+    assert list(result.fingerprints) == ["Canon_001", "Canon_002"]
     assert "broken.png" in result.failures["broken"]
     assert "12x12 pixels and the truth 13x13" in result.failures["small"]
     assert "at least 11x11" in result.failures["tiny"]
@@ -86,6 +88,8 @@ def test_interval_covers_the_mean_as_often_as_it_says():
 
 
 class Doubler:
+    unet = "there"
+
     def upscale(self, image):
         return np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
 
@@ -138,6 +142,11 @@ def test_model_is_run_and_its_results_are_saved(doubled, capsys):
         (["--sr", "sr", "--report", "r.html", "--against", "a=hr/lonely.png"], "is not a file that eval.py wrote"),
         (["--sr", "sr", "--save", "x"], "error: --model and --save go with --lr"),
         ([], "error: give --lr"),
+        (["--lr", "sr", "--config", "c.py"], "error: --config goes with --follow"),
+        (["--lr", "sr", "--config.steps=3"], "error: --config.steps=3 goes with --follow"),
+        (["--lr", "sr", "--follow", "w"], "error: --follow needs --config"),
+        (["--lr", "sr", "--follow", "w", "--config", "c.py", "--save", "x"], "do not go with --follow"),
+        (["--lr", "sr", "--follow", "w", "--config", "c.py"], "error: no configuration file c.py"),
         (["--sr", "sr", "--metrics", "psnr"], "error: lonely: has no partner in sr"),
     ],
 )

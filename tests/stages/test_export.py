@@ -1,15 +1,20 @@
 """What a stage hands on: evaluations for the log, and a model that does what was trained."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import tvt_jax
 from tests.stages import micro
 from tests.stages.micro import marked
+from tvt_jax.evaluation import evaluate
+from tvt_jax.evaluation.follow import follow
+from tvt_jax.evaluation.scores import read_evaluation
 from tvt_jax.stages.images import enlarge, shrink, to_float
 
 
@@ -52,3 +57,19 @@ def test_the_exported_model_restores_as_the_stage_does(chain):
     np.testing.assert_allclose(restored, np.clip(expected, -1, 1), atol=1e-4)
     assert model.card.time_step == stage.time_step
     assert model.upscale(np.asarray(degraded[0])).shape == (64, 64, 3)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_followed_scores_as_its_model(chain, monkeypatch, tmp_path):
+    workdir = chain.run("adapt").workdir
+    monkeypatch.setenv("MICRO_STAGE", "adapt")
+    monkeypatch.setenv("MICRO_ROOT", str(chain.root))
+    options: dict = {"lr": tmp_path / "lr", "hr": tmp_path / "hr", "metrics": "psnr"}
+    for name, side in (("lr", 16), ("hr", 64)):
+        options[name].mkdir()
+        pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+        Image.fromarray(pixels).save(options[name] / "a.png")
+    assert follow(workdir, Path(micro.__file__), [], out=tmp_path, **options) == 0
+    assert evaluate.run(model=workdir / "model", sr=None, save=None, out=tmp_path / "model.json", **options) == 0
+    followed, model = (read_evaluation(tmp_path / f"{name}.json") for name in (micro.STEPS, "model"))
+    assert followed == model

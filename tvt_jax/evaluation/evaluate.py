@@ -2,49 +2,68 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from tqdm import tqdm
 
+from tvt_jax import __version__
 from tvt_jax.evaluation.metrics import Metric, choose_metrics
 from tvt_jax.evaluation.pairs import Pairs, find_pairs, read_rgb
+from tvt_jax.evaluation.progress import Progress, model_fingerprint
 from tvt_jax.evaluation.report import Run, write_report
 from tvt_jax.evaluation.scores import Evaluation, format_table, read_evaluation, write_evaluation
 from tvt_jax.inference import load
 from tvt_jax.inference.images import Picture, write_picture
+from tvt_jax.inference.upscaler import PRETRAINED
 
 
 def evaluate(
     pairs: Pairs,
     metrics: Mapping[str, Metric],
+    progress: Progress,
     upscale: Callable[[np.ndarray], np.ndarray] | None = None,
     save: Path | None = None,
     failures: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Scores every pair, after `upscale` if there is one; its results are written into the folder `save`.
 
-    A picture that can't be read, enlarged or scored is added to the known `failures`, and the others go on.
+    What `progress` knows is taken from there. A picture that can't be read, enlarged or scored is added to the known
+    `failures`, and the others go on.
     """
     result = Evaluation(failures=dict(failures or {}))
     for name, (path, reference) in tqdm(pairs.items(), unit="image"):
-        try:
-            image, truth = read_rgb(path), read_rgb(reference)
-            if upscale:
-                image = upscale(image)
-            if save:
-                write_picture(saved(save, path), Picture(pixels=image))
-        except (ValueError, OSError) as error:
-            result.failures[name] = str(error)
-            continue
-        values, problems = _score(image, truth, metrics)
+        files = [path, reference, *([saved(save, path)] if save else [])]
+        fingerprint = progress.fingerprint(*files)
+        values, problems = progress.known(fingerprint), list[str]()
+        if values is None:
+            try:
+                image, truth = _images(path, reference, upscale, save)
+            except (ValueError, OSError) as error:
+                result.failures[name] = str(error)
+                continue
+            values, problems = _score(image, truth, metrics)
+            fingerprint = progress.fingerprint(*files)  # the saved result is another, or there now
+            if not problems:
+                progress.add(fingerprint, values)
         if values:
             result.images[name] = values
         if problems:
             result.failures[name] = "; ".join(problems)
+        else:
+            result.fingerprints[name] = fingerprint
     return result
+
+
+def _images(
+    path: Path, reference: Path, upscale: Callable[[np.ndarray], np.ndarray] | None, save: Path | None
+) -> tuple[np.ndarray, np.ndarray]:
+    image, truth = read_rgb(path), read_rgb(reference)
+    if upscale:
+        image = upscale(image)
+    if save:
+        write_picture(saved(save, path), Picture(pixels=image))
+    return image, truth
 
 
 def saved(folder: Path, source: Path) -> Path:
@@ -90,19 +109,28 @@ def run(
         raise ValueError("--against goes with --report: it is what the report compares with")
     chosen, others = choose_metrics(metrics), [_read_run(text) for text in against]
     pairs, alone = find_pairs(source, hr)
+    depends = "" if sr else model_fingerprint(model or PRETRAINED)
+    progress = Progress(out, f"{__version__} {metrics} {depends}")
     # The report shows results, so it needs them somewhere.
-    with TemporaryDirectory() if report and lr and not save else nullcontext(save) as kept:
-        results = Path(kept) if kept else None
-        evaluation = evaluate(pairs, chosen, None if sr else load(model).upscale, results, alone)
-        write_evaluation(out, evaluation)
-        if report:
-            runs = [Run(sr.name if sr else "this run", evaluation), *others]
-            layers = {name: _layers(path, truth, results) for name, (path, truth) in pairs.items()}
-            write_report(report, f"{source.name} against {hr.name}", runs, layers)
+    results = save or (progress.folder if report and lr else None)
+    evaluation = evaluate(pairs, chosen, progress, None if sr else _load(model), results, alone)
+    write_evaluation(out, evaluation)
+    if report:
+        runs = [Run(sr.name if sr else "this run", evaluation), *others]
+        layers = {name: _layers(path, truth, results) for name, (path, truth) in pairs.items()}
+        write_report(report, f"{source.name} against {hr.name}", runs, layers)
+    progress.finish()
     print(format_table(evaluation))
     for name, reason in evaluation.failures.items():
         print(f"error: {name}: {reason}", file=sys.stderr)
     return 1 if evaluation.failures else 0
+
+
+def _load(model: Path | None) -> Callable[[np.ndarray], np.ndarray]:
+    upscaler = load(model)
+    if upscaler.unet is None:
+        raise ValueError(f"{model} has a VAE but no UNet: it can't upscale")
+    return upscaler.upscale
 
 
 def _read_run(text: str) -> Run:

@@ -26,10 +26,12 @@ class Evaluation:
     Attributes:
         images: image name -> metric name -> value.
         failures: image name -> why some or all of its values are missing.
+        fingerprints: image name -> what changes with anything that its values depend on; only of those without failure.
     """
 
     images: dict[str, dict[str, float]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
     def summaries(self) -> dict[str, Summary]:
         """Returns a summary for each metric that has a value."""
@@ -48,7 +50,7 @@ def summarise(values: Float[np.ndarray, " n"], resamples: int = 2000) -> Summary
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
     """Writes means, values of each image and failures as JSON, whole or not at all."""
     means = {name: asdict(summary) for name, summary in evaluation.summaries().items()}
-    content = {"mean": means, "images": evaluation.images, "failures": evaluation.failures}
+    content = {"mean": means, **asdict(evaluation)}
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -61,7 +63,8 @@ def read_evaluation(path: Path) -> Evaluation:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Evaluation(images=content["images"], failures=content["failures"])
+        fingerprints = content.get("fingerprints", {})
+        return Evaluation(images=content["images"], failures=content["failures"], fingerprints=fingerprints)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a file that eval.py wrote") from error
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Reader = Callable[[UInt8[np.ndarray, "h w 3"]], str]
 Colour = tuple[int, int, int]
+Word = Callable[[np.random.Generator], str]
 
 _WORDS = (
     "about after again always before between bridge bright by camera castle change clear close cloud corner country "
@@ -74,16 +75,26 @@ def render_page(
     height: int = 256,
     width: int = 256,
     sizes: tuple[int, int] = (10, 24),
+    colours: tuple[Colour, Colour] | None = None,
+    word: Word | None = None,
 ) -> TextPage:
-    """Fills a page with lines of random words and numbers.
+    """Fills a page with lines of random words.
 
-    Dark on light, light on dark and coloured pages are equally likely. Every line draws its own font, and its size from
-    `sizes` (both ends included).
+    Every line draws its own font, and its size from `sizes` (both ends included).
+
+    Args:
+        generator: of the chances.
+        fonts: files to draw from.
+        height: of the page.
+        width: of the page.
+        sizes: smallest and largest font size in pixels.
+        colours: paper and ink; without them dark on light, light on dark and coloured pages are equally likely.
+        word: draws what is written, English words and numbers if left out.
 
     Raises:
         ValueError: the page has no room for a single line.
     """
-    paper, ink = _draw_colours(generator)
+    paper, ink = colours or _draw_colours(generator)
     page = Image.new("RGB", (width, height), paper)
     canvas = ImageDraw.Draw(page)
     lines: list[TextLine] = []
@@ -91,7 +102,7 @@ def render_page(
     while True:
         size = int(generator.integers(sizes[0], sizes[1] + 1))
         font = ImageFont.truetype(fonts[int(generator.integers(len(fonts)))], size)
-        text = _draw_text(generator, font, width - 4 * _MARGIN)
+        text = _draw_text(generator, font, width - 4 * _MARGIN, word or _draw_word)
         left = 2 * _MARGIN
         ink_box = canvas.textbbox((left, top), text, font=font, anchor="la")
         box = (left - _MARGIN, int(ink_box[1]) - _MARGIN, int(ink_box[2]) + _MARGIN, int(ink_box[3]) + _MARGIN)
@@ -161,11 +172,11 @@ def character_error_rate(written: Sequence[str], read: Sequence[str]) -> float:
     return sum(edit_distance(a, b) for a, b in pairs) / characters
 
 
-def _draw_text(generator: np.random.Generator, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Words and numbers until the next would leave the line."""
+def _draw_text(generator: np.random.Generator, font: ImageFont.FreeTypeFont, width: int, word: Word) -> str:
+    """Words until the next would leave the line."""
     text = ""
     while True:
-        longer = f"{text} {_draw_word(generator)}".strip()
+        longer = f"{text} {word(generator)}".strip()
         if font.getlength(longer) > width:
             return text
         text = longer

@@ -60,12 +60,24 @@ def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> 
                 print(f"stopped by {signal.Signals(stopped_by).name} at step {int(state.step)}, saved; "
                       "the same command goes on from here", flush=True)  # fmt: skip
                 return stopped_by
-    _write_model(config, workdir, state, replace=False)
+    path, checkpoint = workdir / "model", newest(workdir / "checkpoints")
+    if path.exists() and checkpoint is not None and path.stat().st_mtime > checkpoint.stat().st_mtime:
+        print(f"done: trained to step {int(state.step)}, the model is in {path}")
+    else:
+        _write_model(config, path, state)
     return 0
 
 
-def export(config: TrainConfig, workdir: Path) -> None:
-    """Writes `workdir/model` from the newest checkpoint, also while the run goes on.
+def export(config: TrainConfig, workdir: Path, path: Path | None = None) -> int:
+    """Writes the model of the newest checkpoint, also while the run goes on.
+
+    Args:
+        config: of the run.
+        workdir: of the run.
+        path: where to; `workdir/model` if left out.
+
+    Returns:
+        The checkpoint's step.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -74,7 +86,8 @@ def export(config: TrainConfig, workdir: Path) -> None:
     restored = restore(workdir / "checkpoints", program.state)
     if restored is None:
         raise FileNotFoundError(f"no checkpoint in {workdir / 'checkpoints'}")
-    _write_model(config, workdir, restored[0], replace=True)
+    _write_model(config, path or workdir / "model", restored[0])
+    return int(restored[0].step)
 
 
 def _loop(
@@ -169,13 +182,7 @@ def _compile(program: Program, batch: dict[str, jax.Array]) -> Any:
     return compiled
 
 
-def _write_model(config: TrainConfig, workdir: Path, state: State, replace: bool) -> None:
-    """Writes `workdir/model`; without `replace`, only where it is missing or older than the checkpoint."""
-    path, checkpoint = workdir / "model", newest(workdir / "checkpoints")
-    fresh = path.exists() and checkpoint is not None and path.stat().st_mtime > checkpoint.stat().st_mtime
-    if fresh and not replace:
-        print(f"done: trained to step {int(state.step)}, the model is in {path}")
-        return
+def _write_model(config: TrainConfig, path: Path, state: State) -> None:
     folder = config.stage.export(to_host(state), config.stage.load())
     if jax.process_index() == 0:
         write_model(path, folder)

@@ -1,0 +1,1 @@
+"""How much fine structure a result keeps: texture by spatial frequency, edges, line pairs, and small text."""

@@ -1,0 +1,11 @@
+"""Adapt without DISTS: LPIPS, squared error and VSD are left."""
+
+from dataclasses import replace
+
+from configs.ablations import adapt
+from configs.tiny.shapes import PERCEPTUAL
+from tvt_jax.config import TrainConfig
+
+
+def config() -> TrainConfig:
+    return adapt.config(perceptual=replace(PERCEPTUAL, lpips_weight=0.3, dists_weight=0.0))

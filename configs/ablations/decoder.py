@@ -1,0 +1,22 @@
+"""The base of the decoder ablations: configs/tiny/decoder.py cut short, the GAN included.
+
+python -m benchmarks.ablate configs/ablations/decoder*.py --base configs/ablations/decoder.py --out runs/ablations/vae
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from configs.tiny import decoder
+from configs.tiny.shapes import vae_optimizer
+from tvt_jax.config import TrainConfig
+from tvt_jax.stages.decoder import DecoderStage
+
+
+def config(**changes: Any) -> TrainConfig:
+    """The stage with `changes`; the learning rate ends at zero."""
+    base, steps = decoder.config(), 160
+    assert isinstance(base.stage, DecoderStage)
+    stage = replace(base.stage, optimizer=vae_optimizer(steps), adversarial_start=steps // 2)
+    return replace(
+        base, stage=replace(stage, **changes), steps=steps, evaluate_every=steps, save_every=steps // 2, keep=1
+    )

@@ -1,0 +1,8 @@
+"""The decoder stage without a discriminator."""
+
+from configs.ablations import decoder
+from tvt_jax.config import TrainConfig
+
+
+def config() -> TrainConfig:
+    return decoder.config(adversarial_weight=0.0)

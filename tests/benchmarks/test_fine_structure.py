@@ -1,0 +1,151 @@
+"""Fine structure: every measure against a closed form, and the tables with stand-ins for model and recogniser."""
+
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from benchmarks.fine_structure import __main__ as program
+from benchmarks.fine_structure import charts, reading, spectrum
+from tvt_jax.metrics import text
+
+SIDE = 128
+
+
+def noise(seed):
+    grey = np.random.default_rng(seed).normal(128, 20, (SIDE, SIDE))
+    return np.repeat(np.clip(np.rint(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def test_equal_pictures_correlate_and_independent_ones_do_not():
+    same, other = spectrum.compare(noise(0), noise(0)), spectrum.compare(noise(0), noise(1))
+    assert same["correlation"] == pytest.approx([1] * 5) and same["energy"] == pytest.approx([0] * 5, abs=1e-9)
+    assert spectrum.compare(255 - noise(0), noise(0))["correlation"] == pytest.approx([-1] * 5)
+    # Half the coefficients are free, and the window joins neighbours, about 2 in number: deviation of 2 / sqrt(count).
+    index = spectrum.rings(SIDE, SIDE)
+    bounds = [4 * 2 / np.sqrt((index == band).sum()) for band in range(5)]
+    assert all(abs(value) < bound for value, bound in zip(other["correlation"], bounds, strict=True))
+
+
+def test_blur_takes_the_energy_that_its_transfer_function_says():
+    sigma = 1.5
+    grey = np.random.default_rng(0).normal(128, 30, (512, 512))
+    blurred = ndimage.gaussian_filter(grey, sigma, mode="wrap")
+    x, y = (np.abs(spectrum.spectrum(picture)) ** 2 for picture in (blurred, grey))
+    index = spectrum.rings(512, 512)
+    length = np.hypot(np.fft.fftfreq(512)[:, None], np.fft.fftfreq(512)[None])
+    transfer = np.exp(-4 * np.pi**2 * sigma**2 * length**2)
+    for band in range(4):
+        inside = index == band
+        # Noise of a few thousand coefficients and less in the lowest band.
+        assert x[inside].sum() / y[inside].sum() == pytest.approx(transfer[inside].mean(), rel=0.06)
+
+
+def test_rings_part_the_frequencies():
+    index = spectrum.rings(64, 64)
+    assert index[0, 0] == -1 and index[0, 1] == 0 and index[2, 0] == 1 and index[0, 31] == index[17, 0] == 4
+
+
+@pytest.mark.parametrize("sigma", [0.8, 1.5, 3.0])
+def test_the_rise_of_a_gaussian_edge_is_2_563_sigma(sigma):
+    # The profile's points are means over a quarter of a pixel, and grey values whole numbers.
+    assert charts.rise(charts.edge(SIDE, sigma)) == pytest.approx(2.563 * sigma, rel=0.02)
+
+
+def test_overshoot_does_not_count_as_rise():
+    picture = charts.edge(SIDE, 1.5).astype(float)
+    sharpened = picture + 1.5 * (picture - ndimage.gaussian_filter(picture, (3, 3, 0)))
+    assert charts.rise(np.clip(sharpened, 0, 255).astype(np.uint8)) < charts.rise(charts.edge(SIDE, 1.5))
+
+
+@pytest.mark.parametrize("period", [4, 8, 16])
+def test_blur_takes_the_contrast_of_lines_that_its_transfer_function_says(period):
+    sigma = 1.0
+    picture = charts.line_pairs(SIDE, period)
+    assert charts.modulation(picture, period) == pytest.approx(1, abs=0.01)
+    grey = ndimage.gaussian_filter(picture.astype(float), (sigma, sigma, 0))
+    blurred = np.rint(grey).astype(np.uint8)
+    expected = np.exp(-2 * np.pi**2 * sigma**2 / period**2)
+    # Rounding to whole grey values, and the mirrored border.
+    assert charts.modulation(blurred, period) == pytest.approx(expected, abs=0.01)
+
+
+def test_lines_of_another_period_do_not_count():
+    assert charts.modulation(charts.line_pairs(SIDE, 12), 8) < 0.01
+
+
+def test_a_quarter_of_the_size_keeps_means():
+    chart = charts.line_pairs(64, 16)
+    small = charts.quarter(chart)
+    assert small.shape == (16, 16, 3)
+    assert small[3, 5, 0] == pytest.approx(chart[12:16, 20:24, 0].mean(), abs=0.5)
+
+
+def test_the_finest_period_is_the_last_before_a_gap():
+    kept = dict.fromkeys((f"{period} px" for period in program.PERIODS), 0.5)
+    assert program.finest(kept) == min(program.PERIODS)
+    assert program.finest(kept | {"10 px": 0.1}) == 12
+    assert program.finest(kept | {"24 px": 0.1}) is None
+
+
+def line(written, read, size=10, preset="TVT", contrast=200):
+    return reading.Line(written=written, read=read, size=size, preset=preset, contrast=contrast)
+
+
+def test_error_rates_count_a_line_in_each_of_its_columns():
+    rates = reading.error_rates([line("abcd", "abcd"), line("abcd", "abXX", size=20, contrast=50)])
+    assert rates == {
+        "all": 0.25,
+        "TVT": 0.25,
+        "10 to 13 px": 0.0,
+        "19 to 24 px": 0.5,
+        "contrast 200": 0.0,
+        "contrast 50": 0.5,
+    }
+
+
+def test_pages_are_always_the_same_and_have_the_contrast_that_they_tell():
+    pytest.importorskip("matplotlib")
+    fonts = text.bundled_fonts()
+    first, again = (list(islice(reading.pages(fonts, None, 1, 128), 6)) for _ in range(2))
+    for a, b in zip(first, again, strict=True):
+        assert a.page.lines == b.page.lines and np.array_equal(a.small, b.small)
+        assert a.small.shape == (32, 32, 3) and np.ptp(a.page.image) == a.contrast
+        assert all(reading.SIZES[0][0] <= line.size <= reading.SIZES[-1][1] for line in a.page.lines)
+    assert {page.contrast for page in first} == {200, 100}
+
+
+def test_chinese_words_are_of_distinct_characters():
+    assert len(set(reading._CHINESE)) == len(reading._CHINESE)
+    words = [reading.chinese_word(np.random.default_rng(seed)) for seed in range(20)]
+    assert {len(word) for word in words} == {2, 3, 4, 5} and set("".join(words)) <= set(reading._CHINESE)
+
+
+def test_all_tables_from_stand_ins(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(text, "load_reader", lambda: lambda crop: "x")
+    for folder, side in (("test_LR", 16), ("test_HR", 64), ("mine", 64)):
+        (tmp_path / folder).mkdir()
+        pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / folder / "a.png")
+    options = program.Options(bench=tmp_path, sr=(f"mine={tmp_path / 'mine'}",))
+    figures = program.measure(options)
+    assert list(figures["texture"]) == ["bicubic", "mine"]
+    # The same noise as the truth's: all of it is there.
+    assert figures["texture"]["mine"]["correlation"] == pytest.approx([1] * 5)
+    assert figures["texture"]["bicubic"]["energy"][-1] < -20
+    assert list(figures["charts"]) == ["HR", "bicubic"]
+    assert figures["charts"]["HR"]["rise"] < 1.5 < figures["charts"]["bicubic"]["rise"]
+    # Beyond the input's limit of 8 only the little is left that bicubic mirrors there.
+    assert figures["charts"]["bicubic"]["6 px"] < 0.1 < 0.7 < figures["charts"]["bicubic"]["24 px"]
+    assert list(figures["text"]["English"]) == ["HR", "LR", "bicubic"]
+    assert json.loads(json.dumps(figures)) == figures
+    assert program.tables(figures).count("| bicubic |") == 4
+
+
+def test_results_that_are_missing_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match="not of the form NAME=DIR"):
+        program._results("mine", tmp_path, [])

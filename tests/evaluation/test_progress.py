@@ -1,0 +1,139 @@
+"""An evaluation that is cut off and started again: what is measured twice, and what the file says in the end."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tvt_jax.evaluation import evaluate as module
+from tvt_jax.evaluation.evaluate import run
+from tvt_jax.evaluation.metrics import METRICS
+from tvt_jax.evaluation.progress import Progress, model_fingerprint
+
+COUNT = 4
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Inputs and truth of half and full size; the inputs are scored as results too."""
+    generator = np.random.default_rng(0)
+    for folder, side in (("lr", 4), ("sr", 8), ("hr", 8)):
+        (tmp_path / folder).mkdir()
+        for i in range(COUNT):
+            Image.fromarray(generator.integers(0, 256, (side, side, 3), np.uint8)).save(tmp_path / folder / f"{i}.png")
+    return tmp_path
+
+
+class Counting:
+    """A metric that counts its calls and stands still for Ctrl-C at one of them."""
+
+    def __init__(self, interrupted_at=None):
+        self.calls, self.interrupted_at = 0, interrupted_at
+
+    def __call__(self, image, reference):
+        self.calls += 1
+        if self.calls == self.interrupted_at:
+            raise KeyboardInterrupt
+        return float(image.astype(float).mean() / 3)
+
+
+@pytest.fixture
+def score(folders, monkeypatch):
+    """Scores with a new counting metric; returns its calls."""
+
+    def score(out, interrupted_at=None, **options):
+        metric = Counting(interrupted_at)
+        monkeypatch.setitem(METRICS, "psnr", metric)
+        fixed = {"lr": None, "sr": folders / "sr", "hr": folders / "hr", "model": None, "save": None}
+        arguments = fixed | {"metrics": "psnr", "out": folders / out} | options
+        if interrupted_at:
+            with pytest.raises(KeyboardInterrupt):
+                run(**arguments)
+        else:
+            assert run(**arguments) == 0
+        return metric.calls
+
+    return score
+
+
+class Doubler:
+    unet = "there"
+
+    def __init__(self):
+        self.calls = 0
+
+    def upscale(self, image):
+        self.calls += 1
+        return image.repeat(2, axis=0).repeat(2, axis=1)
+
+
+def test_goes_on_after_an_interruption_and_ends_with_the_same_file(folders, score):
+    assert score("straight.json") == COUNT
+    assert score("cut.json", interrupted_at=3) == 3
+    assert not (folders / "cut.json").exists()
+    assert score("cut.json") == COUNT - 2
+    assert (folders / "cut.json").read_bytes() == (folders / "straight.json").read_bytes()
+    assert not list(folders.glob("*.unfinished"))
+
+
+def test_a_line_that_was_cut_off_is_scored_again(folders, score):
+    score("m.json", interrupted_at=3)
+    lines = folders / "m.json.unfinished" / "scores.jsonl"
+    lines.write_text(lines.read_text()[:-5])
+    assert score("m.json", interrupted_at=2) == 2
+    assert score("m.json") == COUNT - 2
+
+
+def test_a_finished_one_is_done_again_where_an_input_changed(folders, score):
+    score("m.json")
+    assert score("m.json") == 0
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(folders / "sr" / "1.png")
+    assert score("m.json") == 1
+    assert json.loads((folders / "m.json").read_text())["images"]["1"] == {"psnr": 3.0}
+    assert score("m.json", metrics="psnr,psnr") == COUNT
+
+
+def test_a_model_is_run_again_only_for_results_that_are_not_there(folders, score, monkeypatch, tmp_path):
+    model = Doubler()
+    monkeypatch.setattr(module, "load", lambda path: model)
+    options = {"sr": None, "lr": folders / "lr", "save": folders / "saved"}
+    assert score("m.json", interrupted_at=2, **options) == 2
+    assert (score("m.json", **options), model.calls) == (COUNT - 1, COUNT + 1)
+    (folders / "saved" / "3.png").unlink()
+    assert (score("m.json", **options), model.calls) == (1, COUNT + 2)
+    other = tmp_path / "model"
+    other.mkdir()
+    (other / "tvt.json").write_text("{}")
+    assert score("m.json", model=other, **options) == COUNT
+
+
+def test_pictures_for_a_report_outlive_an_interruption(folders, score, monkeypatch):
+    model = Doubler()
+    monkeypatch.setattr(module, "load", lambda path: model)
+    options = {"sr": None, "lr": folders / "lr", "report": folders / "report.html"}
+    score("m.json", interrupted_at=3, **options)
+    assert (score("m.json", **options), model.calls) == (COUNT - 2, COUNT + 1)
+    assert (folders / "report.html").is_file() and not list(folders.glob("*.unfinished"))
+
+
+def test_a_fingerprint_changes_with_settings_and_content_alone(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"a")
+    two.write_bytes(b"a")
+    progress = Progress(tmp_path / "m.json", "psnr")
+    assert progress.fingerprint(one) == progress.fingerprint(two)
+    two.write_bytes(b"b")
+    different = [(one,), (two,), (one, two), (two, one), (one, tmp_path / "none")]
+    prints = {progress.fingerprint(*files) for files in different}
+    assert len(prints | {Progress(tmp_path / "m.json", "ssim").fingerprint(one)}) == len(different) + 1
+
+
+def test_a_model_is_known_by_its_files(tmp_path):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "w.safetensors").write_bytes(b"1")
+    before = model_fingerprint(tmp_path)
+    (tmp_path / "README.md").write_text("a note")
+    assert model_fingerprint(tmp_path) == before
+    (tmp_path / "unet" / "w.safetensors").write_bytes(b"2")
+    assert model_fingerprint(tmp_path) != before

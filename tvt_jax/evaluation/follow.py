@@ -1,0 +1,61 @@
+"""Scores the checkpoints of a training run as they appear."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tvt_jax.config import TrainConfig, differences, load_config, to_json
+from tvt_jax.evaluation.evaluate import run
+from tvt_jax.train.checkpoint import newest
+from tvt_jax.train.loop import export
+
+_PAUSE = 10.0  # seconds between looks at the workdir
+
+
+def follow(
+    workdir: Path, config: Path, overrides: Sequence[str], *, lr: Path, hr: Path, metrics: str, out: Path
+) -> int:
+    """Writes `out/STEP.json` for the newest checkpoint whenever there is another, until that of the run's last step.
+
+    Checkpoints that come and go while one is scored are passed over. What is scored already is not scored again.
+
+    Args:
+        workdir: of the run; it need not be there yet.
+        config: file of its configuration, which says how a checkpoint becomes a model.
+        overrides: changes to it, as they were given to train.py; its length and cadence may differ.
+        lr: folder of inputs.
+        hr: folder of the truth.
+        metrics: names joined by commas.
+        out: folder to write into.
+
+    Returns:
+        0, or 1 if a picture was missing or bad.
+
+    Raises:
+        ValueError: the run was started with another configuration, or the stage trains no UNet.
+    """
+    loaded = load_config(config, overrides)
+    status, seen = 0, None
+    while True:
+        checkpoint = newest(workdir / "checkpoints")
+        if checkpoint is None or checkpoint == seen:
+            time.sleep(_PAUSE)
+            continue
+        steps = _steps(loaded, workdir)
+        with TemporaryDirectory() as folder:
+            model = Path(folder) / "model"
+            step = export(loaded, workdir, model)
+            status |= run(lr=lr, sr=None, hr=hr, model=model, metrics=metrics, out=out / f"{step}.json", save=None)
+        if int(checkpoint.name) >= steps:
+            return status
+        seen = checkpoint
+
+
+def _steps(config: TrainConfig, workdir: Path) -> int:
+    """The length of the run, from what its workdir says it was last started with."""
+    started = json.loads((workdir / "config.json").read_text())
+    if changed := differences(started, json.loads(json.dumps(to_json(config)))):
+        raise ValueError("the run in {} has another configuration:\n  {}".format(workdir, "\n  ".join(changed)))
+    return started["steps"]
