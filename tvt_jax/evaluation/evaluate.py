@@ -13,6 +13,7 @@ from tvt_jax.evaluation.pairs import Pairs, find_pairs, read_rgb
 from tvt_jax.evaluation.progress import Progress, model_fingerprint
 from tvt_jax.evaluation.report import Run, write_report
 from tvt_jax.evaluation.scores import Evaluation, format_table, read_evaluation, write_evaluation
+from tvt_jax.hub import fetch
 from tvt_jax.inference import load
 from tvt_jax.inference.images import Picture, write_picture
 from tvt_jax.inference.upscaler import PRETRAINED
@@ -109,11 +110,12 @@ def run(
         raise ValueError("--against goes with --report: it is what the report compares with")
     chosen, others = choose_metrics(metrics), [_read_run(text) for text in against]
     pairs, alone = find_pairs(source, hr)
-    depends = "" if sr else model_fingerprint(model or PRETRAINED)
+    folder = fetch(model) if model else PRETRAINED
+    depends = "" if sr else model_fingerprint(folder)
     progress = Progress(out, f"{__version__} {metrics} {depends}")
     # The report shows results, so it needs them somewhere.
     results = save or (progress.folder if report and lr else None)
-    evaluation = evaluate(pairs, chosen, progress, None if sr else _load(model), results, alone)
+    evaluation = evaluate(pairs, chosen, progress, None if sr else _load(folder), results, alone)
     write_evaluation(out, evaluation)
     if report:
         runs = [Run(sr.name if sr else "this run", evaluation), *others]
@@ -126,7 +128,7 @@ def run(
     return 1 if evaluation.failures else 0
 
 
-def _load(model: Path | None) -> Callable[[np.ndarray], np.ndarray]:
+def _load(model: Path) -> Callable[[np.ndarray], np.ndarray]:
     upscaler = load(model)
     if upscaler.unet is None:
         raise ValueError(f"{model} has a VAE but no UNet: it can't upscale")
