@@ -37,7 +37,6 @@ def config() -> TrainConfig:
         data=ADAPT_DATA,
         evaluation=HELD_OUT,
         steps=50_000,
-        fsdp_shards=4,
         evaluate_every=1000,
         save_every=500,
     )

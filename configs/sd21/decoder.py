@@ -25,7 +25,6 @@ def config() -> TrainConfig:
         data=VAE_DATA,
         evaluation=replace(HELD_OUT, degradation=None),
         steps=200_000,
-        fsdp_shards=1,
         evaluate_every=5000,
         save_every=1000,
     )

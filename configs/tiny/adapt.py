@@ -12,7 +12,7 @@ from tvt_jax.stages.optimizer import OptimizerConfig
 
 
 def config() -> TrainConfig:
-    """The embedded model's second part; its card tells the first, with more weight on pixels and LPIPS."""
+    """The embedded model's last part; its card tells those before, with more weight on pixels and LPIPS at first."""
     return TrainConfig(
         stage=AdaptStage(
             vae_source=f"{RUNS}/encoder/model",
@@ -33,7 +33,7 @@ def config() -> TrainConfig:
         ),
         data=replace(degraded(TRAIN), batch=4),
         evaluation=degraded(HELD_OUT),
-        steps=7000,
+        steps=6300,
         log_every=25,
         evaluate_every=300,
         save_every=150,
