@@ -33,7 +33,7 @@ def config() -> TrainConfig:
         ),
         data=replace(degraded(TRAIN), batch=4),
         evaluation=degraded(HELD_OUT),
-        steps=6300,
+        steps=6600,
         log_every=25,
         evaluate_every=300,
         save_every=150,
