@@ -14,6 +14,7 @@ import pytest
 import toy
 
 import train
+from tvt_jax.train import command
 from tvt_jax.train.checkpoint import newest, restore
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
@@ -61,6 +62,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(images, tmp_path):
         (["--config=none.py", "--workdir=w"], "error: no configuration file none.py"),
         (["--config=tests/train/toy.py", "--workdir=w", "--config.step=1"], "error: --config.step: TrainConfig has no"),
         (["--config=tests/train/toy.py", "--workdir=w", "--steps=1"], "error: unknown argument '--steps=1'"),
+        (["--config=tests/train/toy.py", "--workdir=w", "--json"], "error: --find-batch and --json go with --plan"),
+        (["--config=tests/train/toy.py", "--workdir=w", "--profile=9"], "error: --profile=9 is not of the form"),
         (["--config=tests/train/toy.py", "--workdir=w", "--export"], "error: no checkpoint in w/checkpoints"),
     ],
 )
@@ -78,7 +81,7 @@ def test_status_0_when_trained_and_143_when_terminated(images, monkeypatch, tmp_
     arguments = ["train.py", f"--config={ROOT}/tests/train/toy.py", f"--workdir={tmp_path}"]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setenv("TOY_IMAGES", str(images))
-    monkeypatch.setattr(train, "train", lambda *_: 0)
+    monkeypatch.setattr(command, "train", lambda *_: 0)
     assert train.main() == 0
-    monkeypatch.setattr(train, "train", lambda *_: 15)
+    monkeypatch.setattr(command, "train", lambda *_: 15)
     assert train.main() == 143
