@@ -39,7 +39,7 @@ def test_the_largest_batch_that_fits(monkeypatch, capsys):
     monkeypatch.setattr(plan, "make_plan", pretend)
     found = plan.largest(toy_config(Path("nowhere")), "local", jax.devices()[:4])
     assert (found.batch, found.fits) == (44, True)
-    tried = [int(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
+    tried = [int(line.split()[1]) for line in capsys.readouterr().err.splitlines()]
     assert tried == [1, 2, 4, 8, 16, 12, 10, 11]
 
 

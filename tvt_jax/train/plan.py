@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -150,7 +151,7 @@ def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
 
     def attempt(images: int) -> Plan:
         batch = images * chips * config.stage.accumulation
-        print(f"trying {images} images a chip", flush=True)
+        print(f"trying {images} images a chip", file=sys.stderr, flush=True)
         return make_plan(replace(config, data=replace(config.data, batch=batch)), topology, devices)
 
     chips = make_mesh(config.data_shards, config.fsdp_shards, devices).size
