@@ -64,7 +64,7 @@ def measure(options: Options) -> Figures:
 def train(config: Path, seed: int, workdir: Path) -> dict[str, float]:
     """Trains a configuration with a seed, if that is not done, and returns its last evaluation."""
     change = f"--config.seed={seed}"
-    wanted = json.loads(json.dumps(to_json(load_config(config, [change]))))
+    wanted = to_json(load_config(config, [change]))
     started = workdir / "config.json"
     if started.is_file() and (changed := differences(json.loads(started.read_text()), wanted)):
         raise ValueError("{} is of another configuration:\n  {}".format(workdir, "\n  ".join(changed)))

@@ -56,6 +56,6 @@ def follow(
 def _steps(config: TrainConfig, workdir: Path) -> int:
     """The length of the run, from what its workdir says it was last started with."""
     started = json.loads((workdir / "config.json").read_text())
-    if changed := differences(started, json.loads(json.dumps(to_json(config)))):
+    if changed := differences(started, to_json(config)):
         raise ValueError("the run in {} has another configuration:\n  {}".format(workdir, "\n  ".join(changed)))
     return started["steps"]

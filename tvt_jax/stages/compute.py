@@ -40,12 +40,13 @@ class Compute:
         """What a stage loads (arrays or shapes) as it lies in memory: kernels in `dtype`, but those of losses."""
         if self.dtype == "float32":
             return frozen
-        held = {name: part for name, part in frozen.items() if name != "perceptual"}
-        cast = partial(_cast, dtype=jnp.dtype(self.dtype))
-        return frozen | jax.tree.map(lambda leaf: cast(leaf) if leaf.ndim > 1 else leaf, held)
+        cast = partial(_cast_kernel, dtype=jnp.dtype(self.dtype))
+        return {name: part if name == "perceptual" else jax.tree.map(cast, part) for name, part in frozen.items()}
 
 
-def _cast(leaf: PyTree, dtype: jnp.dtype) -> PyTree:
+def _cast_kernel(leaf: PyTree, dtype: jnp.dtype) -> PyTree:
+    if leaf.ndim < 2:
+        return leaf
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct(leaf.shape, dtype)
     return leaf.astype(dtype)

@@ -152,7 +152,7 @@ def _resume(
 ) -> tuple[State, dict[str, Any]]:
     """The newest checkpoint's state and JSON, or the initial state and {}; says which, and what the config changed."""
     path = workdir / "config.json"
-    now = json.loads(json.dumps(to_json(config)))
+    now = to_json(config)
     changed = differences(json.loads(path.read_text()), now) if path.exists() else []
     restored = checkpoints.restore(program.state)
     state, host = restored or (program.init(), {})
