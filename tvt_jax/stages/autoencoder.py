@@ -113,7 +113,7 @@ class AutoencoderStage:
         for group, tree in state.params.items():
             params[group], opt_state[group] = update(self.optimizer, grads[group], state.opt_state[group], tree)
         ema = moving_average(state.ema, params["vae"], self.ema_decay, state.step)
-        metrics |= norms(grads, state.params)
+        metrics |= norms(grads, params)
         metrics["learning_rate"] = self.optimizer.schedule()(state.step)
         return replace(state, params=params, opt_state=opt_state, ema=ema), metrics
 

@@ -114,7 +114,7 @@ def update(config: OptimizerConfig, gradients: PyTree, opt_state: PyTree, params
 
 
 def norms(gradients: PyTree, params: PyTree) -> dict[str, Array]:
-    """Lengths of the gradient, before it is clipped, and of the parameters, of each group."""
+    """Lengths of the gradient, before it is clipped, and of the new parameters, of each group."""
     named = {"gradient_norm": gradients, "parameter_norm": params}
     return {
         f"{name}/{group}": optax.tree.norm(tree) for name, groups in named.items() for group, tree in groups.items()

@@ -89,7 +89,7 @@ class PriorStage:
         grads, metrics = accumulate(gradients, batch, rng, self.accumulation)
         unet, opt_state = update(self.optimizer, grads, state.opt_state["unet"], state.params["unet"])
         ema = moving_average(state.ema, unet, self.ema_decay, state.step)
-        metrics |= norms({"unet": grads}, state.params)
+        metrics |= norms({"unet": grads}, {"unet": unet})
         metrics["learning_rate"] = self.optimizer.schedule()(state.step)
         return replace(state, params={"unet": unet}, opt_state={"unet": opt_state}, ema=ema), metrics
 

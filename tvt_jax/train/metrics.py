@@ -141,7 +141,7 @@ class Log:
             self._in_a_row = self._in_a_row + 1 if metrics["skipped"] else 0
             if metrics["skipped"]:
                 bad = [f"{name} is {float(value)}" for name, value in metrics.items() if not np.isfinite(value)]
-                self._print(f"step {step}  skipped: {', '.join(bad) or 'a parameter would not be finite'}")
+                self._print(f"step {step}  skipped: {', '.join(bad)}")
             if self._in_a_row > self._skippable:
                 raise FloatingPointError(f"{self._in_a_row} steps in a row were skipped, the last is step {step}")
 

@@ -45,7 +45,11 @@ class Stage(Protocol):
         """The state of step 0, from what `load` gave; jittable."""
 
     def step(self, state: State, frozen: Any, batch: dict[str, Any], rng: Any) -> tuple[State, dict[str, Any]]:
-        """One update on a batch of uint8 images; jittable. The metrics are scalars and stay finite."""
+        """One update on a batch of uint8 images; jittable.
+
+        The metrics are scalars, losses and the lengths of gradients and new parameters among them: when one is not
+        finite, the step is dropped.
+        """
 
     def evaluate(self, state: State, frozen: Any, batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Metrics (scalars or one value an image) and pictures (`Float[b h w 3]` in [-1, 1]); jittable."""
