@@ -14,7 +14,7 @@ from tvt_jax.stages.decoder import DecoderStage
 
 def config(**changes: Any) -> TrainConfig:
     """The stage with `changes`; the learning rate ends at zero."""
-    base, steps = decoder.config(), 160
+    base, steps = decoder.config(), 100
     assert isinstance(base.stage, DecoderStage)
     stage = replace(base.stage, optimizer=vae_optimizer(steps), adversarial_start=steps // 2)
     return replace(

@@ -20,6 +20,11 @@ CHANGED = {
     "adapt_windowed_attention": {"stage.student.down_block_types", "stage.student.attention_windows"},
     "decoder_downsample": {"stage.geometry", "data.crop"},
     "decoder_without_gan": {"stage.adversarial_weight"},
+    "decoder_of_means": {"stage.latent"},
+    "decoder_from_nothing": {
+        *("stage.class", "stage.source", "stage.source_vae", "stage.geometry", "stage.latent"),
+        "stage.initial_log_variance",
+    },
 }
 CONFIG = """
 from tvt_jax.config import TrainConfig

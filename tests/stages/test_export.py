@@ -15,6 +15,7 @@ from tests.stages.micro import marked
 from tvt_jax.evaluation import evaluate
 from tvt_jax.evaluation.follow import follow
 from tvt_jax.evaluation.scores import read_evaluation
+from tvt_jax.stages.decoder import DecoderStage
 from tvt_jax.stages.images import enlarge, shrink, to_float
 
 
@@ -44,6 +45,16 @@ def test_geometries_of_the_decoder_stage(chain, geometry, side):
     result = jax.jit(stage.reconstruct)(state.ema, stage.load(), image, None)
     assert result.image.shape == (1, side, side, 3)
     np.testing.assert_allclose(result.target, image if side == micro.CROP else shrink(image, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("latent", ["mean", "sample"])
+def test_the_decoder_stage_trains_on_samples_or_on_means(latent):
+    stage = DecoderStage(source="", source_vae=micro.VAE_D8, vae=micro.VAE_D4, optimizer=micro.OPTIMIZER, latent=latent)
+    vae, frozen = micro.random_vae(micro.VAE_D4, 0), {"source": micro.random_vae(micro.VAE_D8, 1)}
+    image = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 3)), jnp.float32)
+    reconstruct = jax.jit(lambda rng: stage.reconstruct(vae, frozen, image, rng).image)
+    one, other = map(reconstruct, jax.random.split(jax.random.key(0)))
+    assert np.array_equal(one, other) == (latent == "mean")
 
 
 @pytest.mark.slow

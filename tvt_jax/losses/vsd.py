@@ -46,6 +46,8 @@ def draw_patches(
     if not 1 <= drawn <= count**2:
         raise ValueError(f"{drawn} patches cannot be drawn from a latent cut into {count}x{count}")
     patches = split_patches(latent, count)
-    rngs = jax.random.split(rng, len(latent))
-    order = jax.vmap(lambda key: jax.random.permutation(key, count**2)[:drawn])(rngs)
-    return patches[(jnp.arange(len(latent))[:, None] * count**2 + order).ravel()]
+    if drawn == count**2:
+        return patches
+    of_image = patches.reshape(len(latent), count**2, *patches.shape[1:])
+    draw = jax.vmap(lambda key, choices: jax.random.choice(key, choices, (drawn,), replace=False))
+    return draw(jax.random.split(rng, len(latent)), of_image).reshape(-1, *patches.shape[1:])

@@ -207,12 +207,19 @@ class AdaptStage:
         noisy = schedule.add_noise(latent, jax.random.normal(rng_noise, latent.shape), timesteps)
         noisy = jax.lax.stop_gradient(noisy)
 
-        def predict(prompt: str, lora: PyTree | None = None) -> Array:
-            noise = self._prior_noise(frozen, noisy, timesteps, prompt, lora)
-            return schedule.predict_x0(noisy, noise, timesteps)
+        real = self._guided(frozen, noisy, timesteps)
+        predicted = self._prior_noise(frozen, noisy, timesteps, _repeat(frozen["prompt"], len(noisy)), fake)
+        predicted = schedule.predict_x0(noisy, predicted, timesteps)
+        return vsd_loss(latent, jax.lax.stop_gradient(real), jax.lax.stop_gradient(predicted))
 
-        real = guide(predict("prompt"), predict("negative_prompt"), self.guidance)
-        return vsd_loss(latent, jax.lax.stop_gradient(real), jax.lax.stop_gradient(predict("prompt", fake)))
+    def _guided(self, frozen: PyTree, noisy: Array, timesteps: Array) -> Array:
+        """The teacher's estimate; with and without the prompt in one batch, side by side so that it stays split."""
+        prompts = jnp.stack([frozen["prompt"], frozen["negative_prompt"]])
+        text = _repeat(prompts, len(noisy)).reshape(-1, *prompts.shape[1:])
+        noisy, timesteps = (jnp.repeat(x, 2, axis=0) for x in (noisy, timesteps))
+        noise = self._prior_noise(frozen, noisy, timesteps, text)
+        estimates = NoiseSchedule().predict_x0(noisy, noise, timesteps).reshape(-1, 2, *noisy.shape[1:])
+        return guide(estimates[:, 0], estimates[:, 1], self.guidance)
 
     def _fake_loss(self, fake: PyTree, frozen: PyTree, latent: Array, rng: PRNGKeyArray) -> Array:
         """Squared error of the fake score's noise prediction on the student's results."""
@@ -222,13 +229,15 @@ class AdaptStage:
         timesteps = jax.random.randint(rng_time, latent.shape[:1], 0, schedule.steps)
         noise = jax.random.normal(rng_noise, latent.shape)
         noisy = schedule.add_noise(latent, noise, timesteps)
-        return jnp.square(self._prior_noise(frozen, noisy, timesteps, "prompt", fake) - noise).mean()
+        text = _repeat(frozen["prompt"], len(noisy))
+        return jnp.square(self._prior_noise(frozen, noisy, timesteps, text, fake) - noise).mean()
 
-    def _prior_noise(self, frozen: PyTree, noisy: Array, timesteps: Array, prompt: str, lora: PyTree | None) -> Array:
+    def _prior_noise(
+        self, frozen: PyTree, noisy: Array, timesteps: Array, text: Array, lora: PyTree | None = None
+    ) -> Array:
         variables = {"params": frozen["prior"]}
         if lora is not None:
             variables["lora"] = scale_lora(lora, self.lora_alpha / self.rank)
-        text = _repeat(frozen[prompt], len(noisy))
         return self.compute.unet(self.prior).apply(variables, noisy, timesteps, text)
 
     def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:

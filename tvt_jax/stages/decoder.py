@@ -24,11 +24,13 @@ class DecoderStage(AutoencoderStage):
         source_vae: its shape.
         geometry: 'upsample' encodes the crop enlarged 2x and has the crop as target; 'downsample' encodes the crop
             and has the crop halved as target. The paper does not say which.
+        latent: what is decoded in training, the posterior's mean or a sample of it; in evaluation, the mean.
     """
 
     source: str
     source_vae: AutoencoderKLConfig
     geometry: Literal["upsample", "downsample"] = "upsample"
+    latent: Literal["mean", "sample"] = "sample"
 
     trained = DECODER
 
@@ -48,7 +50,8 @@ class DecoderStage(AutoencoderStage):
         """Encode with E8 at twice the size, decode with D4."""
         seen, target = (enlarge(image, 2), image) if self.geometry == "upsample" else (image, shrink(image, 2))
         posterior = self.compute.vae(self.source_vae).apply({"params": frozen["source"]}, seen, method="encode")
-        latent = jax.lax.stop_gradient(posterior.mean if rng is None else posterior.sample(rng))
+        latent = posterior.mean if rng is None or self.latent == "mean" else posterior.sample(rng)
+        latent = jax.lax.stop_gradient(latent)
         return Reconstruction(self.compute.vae(self.vae).apply({"params": vae}, latent, method="decode"), target, None)
 
     def export(self, state: State, frozen: PyTree) -> ModelFolder:

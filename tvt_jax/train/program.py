@@ -29,12 +29,13 @@ class Program:
     def __init__(self, config: TrainConfig, mesh: Mesh, frozen: Any) -> None:
         """Nothing is compiled yet; `frozen` is what `stage.load()` returned, or `stage.abstract()` to compile only."""
         self._stage, self.mesh = config.stage, mesh
-        self._key = partial(jax.random.key, config.seed)
+        # An argument of the programs, so that another seed needs no compiling.
+        self._seed = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
         self._shard = partial(tree_shardings, mesh, min_mib=config.fsdp_min_mib)
         self._batch = batch_sharding(mesh, config.data.batch)
         held = self._stage.hold(frozen)
         self.frozen = jax.tree.map(_place, held, self._shard(held))
-        shapes = jax.eval_shape(self._init, frozen)
+        shapes = jax.eval_shape(self._init, self._seed, frozen)
         self.state = jax.tree.map(_place, shapes, self._shard(shapes))
         self._evaluate = jax.jit(self._stage.evaluate, out_shardings=replicated(mesh))
 
@@ -47,7 +48,7 @@ class Program:
         loaded = self._stage.load()
         with jax.set_mesh(self.mesh):
             inherited = jax.tree.map(_place, loaded, self._shard(loaded))
-            return jax.jit(self._init, out_shardings=shardings)(inherited)
+            return jax.jit(self._init, out_shardings=shardings)(self._seed, inherited)
 
     def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """This process's part of a batch, to the devices."""
@@ -60,15 +61,15 @@ class Program:
 
     def compile_step(self, batch: dict[str, Any]) -> Any:
         """Compiles `step(state, frozen, batch) -> state, metrics` for batches like this one; the state is donated."""
-        return self.trace_step(batch).lower().compile()
+        return partial(self.trace_step(batch).lower().compile(), self._seed)
 
     def trace_step(self, batch: dict[str, Any]) -> Any:
         """The step before lowering; `.jaxpr` is its program on all devices together."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, (self.state, self.frozen, batch))
-        outputs = (shardings[0], replicated(self.mesh))
-        step = jax.jit(self._step, in_shardings=shardings, out_shardings=outputs, donate_argnums=0)
+        inputs, outputs = (replicated(self.mesh), *shardings), (shardings[0], replicated(self.mesh))
+        step = jax.jit(self._step, in_shardings=inputs, out_shardings=outputs, donate_argnums=1)
         with jax.set_mesh(self.mesh):
-            return step.trace(self.state, self.frozen, batch)
+            return step.trace(self._seed, self.state, self.frozen, batch)
 
     def evaluate(self, state: State, batches: list[dict[str, np.ndarray]]) -> tuple[dict[str, float], dict[str, Any]]:
         """The metrics' means over all images of the batches, and the pictures of the first batch."""
@@ -82,18 +83,22 @@ class Program:
                 sums.setdefault(name, []).append(np.mean(value))
         return {name: float(np.mean(values)) for name, values in sums.items()}, pictures
 
-    def _init(self, frozen: Any) -> State:
-        return self._stage.init(jax.random.fold_in(self._key(), _INIT), frozen)
+    def _init(self, seed: Any, frozen: Any) -> State:
+        return self._stage.init(_key(seed, _INIT), frozen)
 
-    def _step(self, state: State, frozen: Any, batch: dict[str, Any]) -> tuple[State, dict[str, Any]]:
+    def _step(self, seed: Any, state: State, frozen: Any, batch: dict[str, Any]) -> tuple[State, dict[str, Any]]:
         """A step of the stage; one with a metric that is not finite changes nothing, and `skipped` tells so.
 
         Not the arrays themselves are looked at: XLA takes minutes to compile one result of thousands.
         """
-        new, metrics = self._stage.step(state, frozen, batch, jax.random.fold_in(self._key(), state.step))
+        new, metrics = self._stage.step(state, frozen, batch, _key(seed, state.step))
         finite = _all_finite(metrics)
         new = jax.tree.map(partial(jnp.where, finite), new, state)
         return dataclasses.replace(new, step=state.step + 1), {**metrics, "skipped": 1.0 - finite}
+
+
+def _key(seed: Any, step: Any) -> jax.Array:
+    return jax.random.fold_in(jax.random.wrap_key_data(seed), step)
 
 
 def _all_finite(metrics: dict[str, jax.Array]) -> jax.Array:
