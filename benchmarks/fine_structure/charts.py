@@ -7,6 +7,7 @@ from scipy.special import ndtr
 Picture = UInt8[np.ndarray, "h w 3"]
 ANGLE = np.radians(5)  # off the pixels' rows, so that every place between two pixels is seen
 DARK, LIGHT = 64, 192
+PERIODS = (6, 8, 10, 12, 16, 24)  # pixels of the result; the input can hold those of 8 and more
 _STEP = 0.25  # pixels, between the points of an edge's profile
 _REACH = 16  # pixels on either side of the edge that are looked at
 _RIM = 16  # pixels at the border that are left out

@@ -2,6 +2,7 @@
 
 import json
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from benchmarks.fine_structure import __main__ as program
-from benchmarks.fine_structure import charts, reading, spectrum
+from benchmarks.fine_structure import charts, errors, pages, present, scene, spectrum
 from tvt_jax.metrics import text
 
 SIDE = 128
@@ -85,65 +86,116 @@ def test_a_quarter_of_the_size_keeps_means():
 
 
 def test_the_finest_period_is_the_last_before_a_gap():
-    kept = dict.fromkeys((f"{period} px" for period in program.PERIODS), 0.5)
-    assert program.finest(kept) == min(program.PERIODS)
-    assert program.finest(kept | {"10 px": 0.1}) == 12
-    assert program.finest(kept | {"24 px": 0.1}) is None
+    kept = dict.fromkeys((f"{period} px" for period in charts.PERIODS), 0.5)
+    assert present.finest(kept) == min(charts.PERIODS)
+    assert present.finest(kept | {"10 px": 0.1}) == 12
+    assert present.finest(kept | {"24 px": 0.1}) is None
 
 
-def line(written, read, size=10, preset="TVT", contrast=200):
-    return reading.Line(written=written, read=read, size=size, preset=preset, contrast=contrast)
+def line(written, read, picture="a", columns=("all",)):
+    return errors.Line(written=written, read=read, picture=picture, columns=columns)
 
 
 def test_error_rates_count_a_line_in_each_of_its_columns():
-    rates = reading.error_rates([line("abcd", "abcd"), line("abcd", "abXX", size=20, contrast=50)])
-    assert rates == {
-        "all": 0.25,
-        "TVT": 0.25,
-        "10 to 13 px": 0.0,
-        "19 to 24 px": 0.5,
-        "contrast 200": 0.0,
-        "contrast 50": 0.5,
-    }
+    lines = [line("abcd", "abcd", columns=("all", "small")), line("abcd", "ab XX", columns=("all", "large"))]
+    assert errors.rates(lines, ("all", "small", "large", "none")) == {"all": 0.25, "small": 0.0, "large": 0.5}
+
+
+def test_differences_are_of_the_same_pictures():
+    base = [line("abcd", "XXXX", "a"), line("ab", "ab", "b"), line("ab", "XX", "b")]
+    better = [line("abcd", "abXX", "a"), line("ab", "aX", "b"), line("ab", "aX", "b")]
+    more, low, high = errors.difference(better, base)
+    # Two edits fewer on the first picture, none on the second, of four characters each.
+    assert (more, low, high) == (-0.25, -0.5, 0.0)
+    assert errors.difference(base, base) == [0, 0, 0]
+
+
+def test_the_interval_narrows_with_the_root_of_the_pictures():
+    generator = np.random.default_rng(0)
+
+    def width(count):
+        read = ["a" if right else "X" for right in generator.random(count) < 0.5]
+        base = [line("a", "a", str(i)) for i in range(count)]
+        _, low, high = errors.difference([line("a", char, str(i)) for i, char in enumerate(read)], base)
+        return high - low
+
+    # A share of one half: 2 x 1.96 x 0.5 / sqrt(n), with about 5 % from 2,000 resamples.
+    assert width(100) == pytest.approx(0.196, rel=0.1) and width(1600) == pytest.approx(0.049, rel=0.1)
 
 
 def test_pages_are_always_the_same_and_have_the_contrast_that_they_tell():
     pytest.importorskip("matplotlib")
     fonts = text.bundled_fonts()
-    first, again = (list(islice(reading.pages(fonts, None, 1, 128), 6)) for _ in range(2))
+    first, again = (list(islice(pages.draw(fonts, None, 1, 128), 6)) for _ in range(2))
     for a, b in zip(first, again, strict=True):
         assert a.page.lines == b.page.lines and np.array_equal(a.small, b.small)
-        assert a.small.shape == (32, 32, 3) and np.ptp(a.page.image) == a.contrast
-        assert all(reading.SIZES[0][0] <= line.size <= reading.SIZES[-1][1] for line in a.page.lines)
-    assert {page.contrast for page in first} == {200, 100}
+        assert a.small.shape == (32, 32, 3) and f"contrast {np.ptp(a.page.image)}" in a.columns
+        assert all(f"{low}-{high} px" in a.columns for line in a.page.lines for low, high in pages.SIZES
+                   if low <= line.size <= high)  # fmt: skip
+    assert {column for page in first for column in page.columns} <= set(pages.COLUMNS)
 
 
 def test_chinese_words_are_of_distinct_characters():
-    assert len(set(reading._CHINESE)) == len(reading._CHINESE)
-    words = [reading.chinese_word(np.random.default_rng(seed)) for seed in range(20)]
-    assert {len(word) for word in words} == {2, 3, 4, 5} and set("".join(words)) <= set(reading._CHINESE)
+    assert len(set(pages._CHINESE)) == len(pages._CHINESE)
+    words = [pages.chinese_word(np.random.default_rng(seed)) for seed in range(20)]
+    assert {len(word) for word in words} == {2, 3, 4, 5} and set("".join(words)) <= set(pages._CHINESE)
 
 
-def test_all_tables_from_stand_ins(tmp_path, monkeypatch):
+def test_the_lines_of_signs_lie_in_the_pictures_and_count_in_three_columns():
+    lines = [line for part in scene.lines_of().values() for line in part]
+    assert len(lines) > 50
+    for of_one in lines:
+        left, top, right, bottom = of_one.box
+        assert 0 <= left < right <= 512 and 0 <= top < bottom <= 512 and of_one.text.strip() == of_one.text
+    read = [
+        found
+        for name in scene.lines_of()
+        for found in scene.read_lines(name, np.zeros((512, 512, 3), np.uint8), lambda _: "")
+    ]
+    assert all(len(found.columns) == 3 and set(found.columns) < set(scene.COLUMNS) for found in read)
+    assert scene.read_lines("Canon_046", np.zeros((512, 512, 3), np.uint8), lambda _: "")[0].columns[-1] == "Chinese"
+    assert scene.read_lines("of no text", np.zeros((8, 8, 3), np.uint8), lambda _: "") == []
+
+
+@pytest.fixture
+def stand_ins(tmp_path, monkeypatch):
+    """A reader that reads the same everywhere, a model that enlarges bicubically, fonts, and one pair, of noise."""
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(text, "load_reader", lambda: lambda crop: "x")
-    for folder, side in (("test_LR", 16), ("test_HR", 64), ("mine", 64)):
+    monkeypatch.setattr(text, "chinese_fonts", text.bundled_fonts)
+    monkeypatch.setattr(program.tvt_jax, "load", lambda: SimpleNamespace(upscale=program.bicubic))
+    for folder, side in (("test_LR", 128), ("test_HR", 512), ("mine", 512)):
         (tmp_path / folder).mkdir()
         pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / folder / "a.png")
-    options = program.Options(bench=tmp_path, sr=(f"mine={tmp_path / 'mine'}",))
-    figures = program.measure(options)
-    assert list(figures["texture"]) == ["bicubic", "mine"]
+        Image.fromarray(pixels).save(tmp_path / folder / "Canon_046_LR4.png")
+    return program.Options(bench=tmp_path, sr=(f"mine={tmp_path / 'mine'}",), pages=1)
+
+
+def test_all_tables_and_plots_from_stand_ins(stand_ins, tmp_path):
+    figures = program.measure(stand_ins)
+    assert list(figures["texture"]) == ["bicubic", "ours", "mine"]
     # The same noise as the truth's: all of it is there.
     assert figures["texture"]["mine"]["correlation"] == pytest.approx([1] * 5)
     assert figures["texture"]["bicubic"]["energy"][-1] < -20
-    assert list(figures["charts"]) == ["HR", "bicubic"]
+    assert list(figures["charts"]) == ["HR", "bicubic", "ours"]
     assert figures["charts"]["HR"]["rise"] < 1.5 < figures["charts"]["bicubic"]["rise"]
     # Beyond the input's limit of 8 only the little is left that bicubic mirrors there.
     assert figures["charts"]["bicubic"]["6 px"] < 0.1 < 0.7 < figures["charts"]["bicubic"]["24 px"]
-    assert list(figures["text"]["English"]) == ["HR", "LR", "bicubic"]
+    assert list(figures["text"]) == ["RealSR", "English", "Chinese"]
+    assert list(figures["text"]["RealSR"]["methods"]) == ["HR", "LR", "bicubic", "ours", "mine"]
+    assert figures["text"]["Chinese"]["pictures"] == 36
+    assert figures["text"]["English"]["methods"]["ours"]["difference"] == [0, 0, 0]
     assert json.loads(json.dumps(figures)) == figures
-    assert program.tables(figures).count("| bicubic |") == 4
+    assert present.tables(figures).count("| ours |") == 6
+    present.plot(figures, tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as picture:
+        assert picture.width > 600 and np.ptp(np.asarray(picture)) > 200
+
+
+def test_what_is_missing_is_told_with_the_way_to_get_it(monkeypatch):
+    monkeypatch.setattr(text.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pylopdf-fonts-zh-cn: pip install 'tvt-jax\[bench\]'"):
+        text.chinese_fonts()
 
 
 def test_results_that_are_missing_are_an_error(tmp_path):

@@ -68,6 +68,19 @@ def bundled_fonts() -> list[Path]:
     return [folder / f"{name}.ttf" for name in _FONTS]
 
 
+def chinese_fonts() -> list[Path]:
+    """Noto Sans and Noto Serif for simplified Chinese, out of a package that holds nothing else.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    package = importlib.util.find_spec("pylopdf_fonts_zh_cn")
+    if package is None or not package.submodule_search_locations:
+        raise ImportError("the Chinese fonts come with pylopdf-fonts-zh-cn: pip install 'tvt-jax[bench]'")
+    folder = Path(package.submodule_search_locations[0])
+    return [folder / f"Noto{face}SC-Regular.otf" for face in ("Sans", "Serif")]
+
+
 def render_page(
     generator: np.random.Generator,
     fonts: Sequence[Path],
@@ -159,17 +172,23 @@ def edit_distance(written: str, read: str) -> int:
     return row[-1]
 
 
+def count_errors(written: str, read: str) -> tuple[int, int]:
+    """Edits, and characters written; white space is left out of both."""
+    written, read = "".join(written.split()), "".join(read.split())
+    return edit_distance(written, read), len(written)
+
+
 def character_error_rate(written: Sequence[str], read: Sequence[str]) -> float:
     """Edits over all lines divided by the characters written, white space left out; above 1 where much is made up.
 
     Raises:
         ValueError: the sequences differ in length, or nothing was written.
     """
-    pairs = [("".join(a.split()), "".join(b.split())) for a, b in zip(written, read, strict=True)]
-    characters = sum(len(a) for a, _ in pairs)
+    counts = [count_errors(*pair) for pair in zip(written, read, strict=True)]
+    edits, characters = (sum(part) for part in zip(*counts, strict=True)) if counts else (0, 0)
     if characters == 0:
         raise ValueError("no characters were written: a character error rate needs at least one")
-    return sum(edit_distance(a, b) for a, b in pairs) / characters
+    return edits / characters
 
 
 def _draw_text(generator: np.random.Generator, font: ImageFont.FreeTypeFont, width: int, word: Word) -> str:

@@ -1,0 +1,97 @@
+"""The figures as tables in Markdown and as one picture of plots."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import report
+from benchmarks.fine_structure import charts, spectrum
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RESOLVED = 0.2  # of the contrast
+PARTS = {"energy": ("dB over the truth's", "+.1f"), "correlation": ("correlation", ".3f")}  # of the texture
+_COLOURS = {"HR": "black", "LR": "tab:grey", "bicubic": "C0"}  # of those that are always there
+
+
+def finest(figures: Mapping[str, float]) -> int | None:
+    """The shortest period that keeps `RESOLVED` of its contrast, as all longer ones do; None if none does."""
+    found = None
+    for period in sorted(charts.PERIODS, reverse=True):
+        if figures[f"{period} px"] < RESOLVED:
+            break
+        found = period
+    return found
+
+
+def tables(figures: Mapping[str, Any]) -> str:
+    """All tables in Markdown."""
+    parts = [
+        report.markdown(
+            (f"Texture, {title}", *_bands()),
+            [(name, *(f"{value:{form}}" for value in row[part])) for name, row in figures["texture"].items()],
+        )
+        for part, (title, form) in PARTS.items()
+    ]
+    head = ("Charts", "edge, px", *(f"lines of {period} px" for period in charts.PERIODS), "finest, px")
+    rows = [
+        (name, *(f"{value:.2f}" for value in row.values()), str(finest(row) or "none"))
+        for name, row in figures["charts"].items()
+    ]
+    parts.append(report.markdown(head, rows))
+    return "\n\n".join([*parts, *(_text_table(title, measured) for title, measured in figures["text"].items())])
+
+
+def _bands() -> list[str]:
+    return [f"1/{round(1 / low)} to 1/{round(1 / high)}" for low, high in spectrum.BANDS]
+
+
+def _text_table(title: str, measured: Mapping[str, Any]) -> str:
+    methods = measured["methods"]
+    everything, *columns = methods["HR"]["rates"]
+    head = (f"{title}, CER %", everything, "more than bicubic", *columns)
+    rows = []
+    for name, figures in methods.items():
+        rates = [f"{100 * rate:.1f}" for rate in figures["rates"].values()]
+        more, low, high = (f"{100 * value:+.1f}" for value in figures["difference"])
+        rows.append((name, rates[0], "" if name == "bicubic" else f"{more} ({low} to {high})", *rates[1:]))
+    size = f"{measured['characters']:,} characters in {measured['lines']} lines on {measured['pictures']} pictures."
+    return f"{report.markdown(head, rows)}\n\n{title}: {size}"
+
+
+def plot(figures: Mapping[str, Any], path: Path) -> None:
+    """Texture, line pairs, and text of every kind, by method."""
+    from matplotlib.figure import Figure  # one of the extras: its lack is told by what needs its fonts
+
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    grid = figure.subplots(2, 3)
+    texture, shown = figures["texture"], list(figures["text"].items())
+    others = [name for name in texture if name not in _COLOURS]
+    colours = _COLOURS | {name: f"C{i}" for i, name in enumerate(others, start=1)}
+    for axes, (part, (title, _)) in zip(grid[0], PARTS.items(), strict=False):
+        values = {name: row[part] for name, row in texture.items()}
+        _curves(axes, f"Texture: {title}", _bands(), values, colours)
+    periods = [f"{period} px" for period in charts.PERIODS]
+    contrasts = {name: [row[period] for period in periods] for name, row in figures["charts"].items()}
+    _curves(grid[0, 2], "Line pairs: contrast", periods, contrasts, colours)
+    for axes, (title, measured) in zip(grid[1], shown, strict=False):
+        methods = measured["methods"]
+        sizes = [column for column in methods["HR"]["rates"] if "px" in column]
+        rates = {name: [100 * row["rates"][size] for size in sizes] for name, row in methods.items()}
+        _curves(axes, f"{title}: character error rate, %", sizes, rates, colours)
+    for axes in grid[1, len(shown) :]:
+        axes.remove()
+    lines = dict(pair[::-1] for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True))
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=len(lines))
+    figure.savefig(path, dpi=90)
+
+
+def _curves(
+    axes: "Axes", title: str, places: Sequence[str], curves: Mapping[str, Sequence[float]], colours: Mapping[str, str]
+) -> None:
+    axes.set_title(title, fontsize="medium")
+    axes.grid(alpha=0.3)
+    axes.tick_params(axis="x", labelsize="small")
+    for name, values in curves.items():
+        axes.plot(places, values, marker="o", label=name, color=colours[name])
