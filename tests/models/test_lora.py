@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel as Reference
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from tests.models.torch_reference import arrays, assert_agrees, assert_close, randomised, state_of
-from tvt_jax.models.keys import from_torch, tree_from_torch
+from tests.models.torch_reference import arrays, assert_agrees, assert_close, peft_trees, randomised, state_of
 from tvt_jax.models.lora import fuse_lora, init_lora, low_rank_kernel, scale_lora
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig, UNet2DConditionModel
 
@@ -36,19 +35,6 @@ def reference() -> Reference:
     return randomised(unet)
 
 
-def trees(tensors: dict[str, np.ndarray]) -> dict:
-    """Split PEFT's names into our two trees: `X.base_layer.weight`, `X.lora_A.default.weight`, `X.lora_B...`."""
-    params, lora = {}, {}
-    for name, tensor in tensors.items():
-        module, *rest = name.split(".lora_")
-        if rest:
-            path, array = from_torch(f"{module}.weight", tensor)
-            lora[(*path[:-1], f"lora_{rest[0][0]}")] = array
-        else:
-            params[name.replace(".base_layer", "")] = tensor
-    return {"params": tree_from_torch(params), "lora": unflatten_dict(lora)}
-
-
 def test_branch_and_its_gradients_are_pefts(reference: Reference):
     def ours(variables, *inputs):
         lora = scale_lora(variables["lora"], ALPHA / RANK)
@@ -63,13 +49,13 @@ def test_branch_and_its_gradients_are_pefts(reference: Reference):
         text,
         tolerance=1e-4,
         call=lambda *inputs: reference(*inputs).sample,
-        tree=trees,
+        tree=peft_trees,
     )
 
 
 def test_every_target_carries_it(reference: Reference):
     """Whatever PEFT finds by its targets, `init_lora` finds by our paths, with the same shapes."""
-    variables = trees(state_of(reference))
+    variables = peft_trees(state_of(reference))
 
     def selects(path: tuple[str, ...]) -> bool:
         return not {"time_emb_proj", "time_embedding"} & set(path)
@@ -79,12 +65,12 @@ def test_every_target_carries_it(reference: Reference):
 
 
 def test_fused_kernels_are_pefts_merged_ones(reference: Reference):
-    variables = trees(state_of(reference))
+    variables = peft_trees(state_of(reference))
     fused = flatten_dict(fuse_lora(variables["params"], variables["lora"], ALPHA / RANK), sep="/")
     layers = [layer for layer in reference.modules() if isinstance(layer, BaseTunerLayer)]
     for layer in layers:
         layer.merge()
-    merged = flatten_dict(trees(state_of(reference))["params"], sep="/")
+    merged = flatten_dict(peft_trees(state_of(reference))["params"], sep="/")
     for layer in layers:
         layer.unmerge()
     assert fused.keys() == merged.keys()

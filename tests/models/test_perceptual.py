@@ -7,70 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
+from tests.models.torch_perceptual import (
+    ALEX_TAPS,
+    DTYPE,
+    VGG_TAPS,
+    torch_alexnet,
+    torch_features,
+    torch_lpips,
+    torch_vgg16,
+    with_weights,
+)
 from tvt_jax.models import perceptual
 from tvt_jax.models.perceptual import LPIPS, VGG16, AlexNet, load_lpips, normalise_input
-
-# LPIPS takes the features behind these layers of torchvision's `features`.
-ALEX_TAPS, VGG_TAPS = (1, 4, 7, 9, 11), (3, 8, 15, 22, 29)
-# Twice the precision of the float32 under test, so that only its rounding is measured.
-DTYPE = torch.float64
-
-
-def torch_alexnet() -> nn.Sequential:
-    """torchvision's alexnet().features, up to the fifth rectifier."""
-    return nn.Sequential(
-        nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
-    )  # fmt: skip
-
-
-def torch_vgg16() -> nn.Sequential:
-    """torchvision's vgg16().features, up to the last rectifier."""
-    layers: list[nn.Module] = []
-    channels = 3
-    for width in (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512):
-        if width == "M":
-            layers.append(nn.MaxPool2d(2, 2))
-        else:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            channels = width
-    return nn.Sequential(*layers)
-
-
-def with_weights(network: nn.Sequential, params: dict) -> nn.Sequential:
-    convolutions = [layer for layer in network if isinstance(layer, nn.Conv2d)]
-    for index, layer in enumerate(convolutions):
-        leaf = params[f"conv_{index}"]
-        layer.weight.data = torch.tensor(leaf["kernel"].transpose(3, 2, 0, 1))
-        layer.bias.data = torch.tensor(leaf["bias"])
-    return network.to(DTYPE).requires_grad_(False)
-
-
-def torch_features(network: nn.Sequential, taps: tuple[int, ...], x: torch.Tensor) -> list[torch.Tensor]:
-    features = []
-    for index, layer in enumerate(network):
-        x = layer(x)
-        if index in taps:
-            features.append(x)
-    return features
-
-
-def torch_lpips(network: nn.Sequential, taps: tuple[int, ...], params: dict, x, y) -> torch.Tensor:
-    """LPIPS v0.1 as published: unit-normalise each feature, weigh the squared difference, average over pixels."""
-    shift = torch.tensor([-0.030, -0.088, -0.188], dtype=DTYPE).view(1, 3, 1, 1)
-    scale = torch.tensor([0.458, 0.448, 0.450], dtype=DTYPE).view(1, 3, 1, 1)
-    pairs = zip(*(torch_features(network, taps, (image - shift) / scale) for image in (x, y)), strict=True)
-    total = torch.zeros(len(x), dtype=DTYPE)
-    for level, pair in enumerate(pairs):
-        u, v = (f / (f.square().sum(1, keepdim=True).sqrt() + 1e-10) for f in pair)
-        head = torch.tensor(params[f"head_{level}"]["kernel"], dtype=DTYPE).view(1, -1, 1, 1)
-        total = total + ((u - v).square() * head).sum(1).mean((1, 2))
-    return total
 
 
 def images(side: int = 35) -> tuple[np.ndarray, np.ndarray]:

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import torch
 from flax import linen as nn
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
-from tvt_jax.models.keys import tree_from_torch
+from tvt_jax.models.keys import from_torch, tree_from_torch
 
 # Differentiating amplifies rounding: gradients are held to this share of their tensor's largest one.
 GRADIENT_TOLERANCE = 1e-3
@@ -54,6 +54,15 @@ def random_params(model: nn.Module, *inputs: jax.Array) -> PyTree:
     return jax.tree.map(draw, shapes)
 
 
+def without_middle(vae: torch.nn.Module) -> torch.nn.Module:
+    """Make the middle blocks of diffusers' AutoencoderKL, which VAE-D4 has not, the identity."""
+    for part in (vae.encoder, vae.decoder):
+        for resnet in part.mid_block.resnets:
+            resnet.conv2.weight.data.zero_()
+            resnet.conv2.bias.data.zero_()
+    return vae
+
+
 def to_torch(array: np.ndarray) -> torch.Tensor:
     """Make an input: NHWC becomes NCHW, floats become float64 and take gradients."""
     tensor = torch.tensor(array)
@@ -80,6 +89,19 @@ def gradients_of(module: torch.nn.Module) -> dict[str, np.ndarray]:
         name: (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).numpy()
         for name, parameter in module.named_parameters()
     }
+
+
+def peft_trees(tensors: dict[str, np.ndarray]) -> dict[str, PyTree]:
+    """Split PEFT's names into our two trees: `X.base_layer.weight`, `X.lora_A.default.weight`, `X.lora_B...`."""
+    params, lora = {}, {}
+    for name, tensor in tensors.items():
+        module, *rest = name.split(".lora_")
+        if rest:
+            path, array = from_torch(f"{module}.weight", tensor)
+            lora[(*path[:-1], f"lora_{rest[0][0]}")] = array
+        else:
+            params[name.replace(".base_layer", "")] = tensor
+    return {"params": tree_from_torch(params), "lora": unflatten_dict(lora)}
 
 
 def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
