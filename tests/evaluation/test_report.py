@@ -62,6 +62,15 @@ def test_best_and_worst_are_shown(report, layers):
     assert {metric["name"]: metric["better"] for metric in data["metrics"]} == {"psnr": "more", "lpips": "less"}
 
 
+def test_values_of_all_images_together_are_among_the_means_without_interval(tmp_path, layers):
+    other = Evaluation(images={"00": {"musiq": 60.0}}, together={"fid": 120.5})
+    write_report(tmp_path / "report.html", "title", [Run("ours", evaluation(4)), Run("other", other)], layers)
+    data = embedded(tmp_path / "report.html")
+    better = {metric["name"]: metric["better"] for metric in data["metrics"]}
+    assert better == {"psnr": "more", "lpips": "less", "musiq": "more", "fid": "less"}
+    assert data["runs"][1]["mean"]["fid"] == {"mean": 120.5} and "fid" not in data["runs"][0]["mean"]
+
+
 def test_few_are_shown_once_and_none_without_scores(tmp_path, layers):
     write_report(tmp_path / "few.html", "few", [Run("ours", evaluation(3))], layers)
     assert [(g["title"], len(g["pictures"])) for g in embedded(tmp_path / "few.html")["galleries"]] == [

@@ -48,22 +48,25 @@ def write_report(path: Path, title: str, runs: Sequence[Run], layers: Mapping[st
 
 def _data(title: str, runs: Sequence[Run], layers: Mapping[str, Mapping[str, Path]]) -> dict[str, Any]:
     own = runs[0].evaluation
-    names = dict.fromkeys(name for run in runs for values in run.evaluation.images.values() for name in values)
+    means = [_means(run.evaluation) for run in runs]
+    names = dict.fromkeys(name for of_run in means for name in of_run)
     return {
         "title": title,
         "summary": f"{len(own.images)} images scored, {len(own.failures)} with something missing.",
         "metrics": [{"name": name, "better": "more" if name in MORE_IS_BETTER else "less"} for name in names],
         "runs": [
-            {
-                "name": run.name,
-                "mean": {name: asdict(summary) for name, summary in run.evaluation.summaries().items()},
-                "images": run.evaluation.images,
-            }
-            for run in runs
+            {"name": run.name, "mean": of_run, "images": run.evaluation.images}
+            for run, of_run in zip(runs, means, strict=True)
         ],
         "galleries": _galleries(own, layers),
         "failures": own.failures,
     }
+
+
+def _means(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """Means with their intervals, and without one the values that are of all images together."""
+    means = {name: asdict(summary) for name, summary in evaluation.summaries().items()}
+    return means | {name: {"mean": value} for name, value in evaluation.together.items()}
 
 
 def _galleries(evaluation: Evaluation, layers: Mapping[str, Mapping[str, Path]]) -> list[dict[str, Any]]:

@@ -27,11 +27,13 @@ class Evaluation:
         images: image name -> metric name -> value.
         failures: image name -> why some or all of its values are missing.
         fingerprints: image name -> what changes with anything that its values depend on; only of those without failure.
+        together: metric name -> value of all images as one set, such as FID, which no single image has.
     """
 
     images: dict[str, dict[str, float]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
+    together: dict[str, float] = field(default_factory=dict)
 
     def summaries(self) -> dict[str, Summary]:
         """Returns a summary for each metric that has a value."""
@@ -63,8 +65,8 @@ def read_evaluation(path: Path) -> Evaluation:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        fingerprints = content.get("fingerprints", {})
-        return Evaluation(images=content["images"], failures=content["failures"], fingerprints=fingerprints)
+        more = {name: content.get(name, {}) for name in ("fingerprints", "together")}
+        return Evaluation(images=content["images"], failures=content["failures"], **more)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a file that eval.py wrote") from error
 
@@ -83,4 +85,5 @@ def format_table(evaluation: Evaluation) -> str:
         f"| {name} | {summary.mean:.4f} | {summary.low:.4f} to {summary.high:.4f} | {summary.count} |"
         for name, summary in evaluation.summaries().items()
     ]
+    rows += [f"| {name} | {value:.4f} | | {len(evaluation.images)} |" for name, value in evaluation.together.items()]
     return "\n".join(["| metric | mean | 95 % interval | images |", "|---|---|---|---|", *rows])
