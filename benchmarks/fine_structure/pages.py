@@ -16,9 +16,8 @@ from tvt_jax.metrics import text
 Picture = UInt8[np.ndarray, "h w 3"]
 DEGRADATIONS = {"TVT": TVT, "REAL_ESRGAN": REAL_ESRGAN, "averaged": None}
 CONTRASTS = (200, 100, 50)  # grey values between ink and paper
-# Pixels of the page, both ends included, a quarter of it in the input. Of smaller text no method keeps anything, and
-# larger text every method keeps.
-SIZES = ((12, 17), (18, 24), (25, 36), (37, 52))
+# Pixels of the page, both ends included, a quarter of it in the input. Of smaller text nothing is left to read.
+SIZES = ((12, 17), (18, 26), (27, 40), (41, 60))
 COLUMNS = ("all", *DEGRADATIONS, *(f"{low}-{high} px" for low, high in SIZES), *(f"contrast {x}" for x in CONTRASTS))
 _PAPER = 230
 # The most frequent characters of Chinese: any run of them is a line to read.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RESOLVED = 0.2  # of the contrast
-PARTS = {"energy": ("dB over the truth's", "+.1f"), "correlation": ("correlation", ".3f")}  # of the texture
+PARTS = {"energy": ("energy over the truth's, dB", "+.1f"), "correlation": ("correlation", ".3f")}  # of the texture
 _COLOURS = {"HR": "black", "LR": "tab:grey", "bicubic": "C0"}  # of those that are always there
 
 
@@ -83,7 +83,8 @@ def plot(figures: Mapping[str, Any], path: Path) -> None:
     for axes in grid[1, len(shown) :]:
         axes.remove()
     lines = dict(pair[::-1] for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True))
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=len(lines))
+    names = [name for name in colours if name in lines]
+    figure.legend([lines[name] for name in names], names, loc="outside lower center", ncols=len(names))
     figure.savefig(path, dpi=90)
 
 
