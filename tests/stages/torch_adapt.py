@@ -106,7 +106,7 @@ class AdaptReference:
         noise = self._predict(self.student, encoded, timestep.expand(len(encoded)), "prompt")
         # After its last step the schedule still adds noise, 1e-10 of it.
         denoised = self._schedule.step(noise, timestep, encoded, torch.Generator().manual_seed(0)).prev_sample
-        return self._vae.decode(denoised / self.stage.vae.scaling_factor).sample, denoised
+        return self._vae.decode(denoised / self.stage.vae.scaling_factor).sample.clamp(-1, 1), denoised
 
     def _encode(self, image: torch.Tensor) -> torch.Tensor:
         return self._vae.encode(image).latent_dist.mean * self.stage.vae.scaling_factor

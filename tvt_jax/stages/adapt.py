@@ -183,8 +183,10 @@ class AdaptStage:
         return posterior.mean * self.vae.scaling_factor
 
     def _decode(self, frozen: PyTree, latent: Array) -> Array:
+        """Decode to images in [-1, 1], in training too: the losses see what is delivered, as in the release."""
         latent = latent / self.vae.scaling_factor
-        return self.compute.vae(self.vae).apply({"params": frozen["vae"]}, latent, method="decode")
+        image = self.compute.vae(self.vae).apply({"params": frozen["vae"]}, latent, method="decode")
+        return jnp.clip(image, -1.0, 1.0)
 
     def _student_noise(self, student: PyTree, frozen: PyTree, latent: Array, timesteps: Array) -> Array:
         variables = {
@@ -244,7 +246,7 @@ class AdaptStage:
         """Score the averaged student's restorations."""
         image, _ = self.restore(state.ema, frozen, batch["lr"])
         target = to_float(batch["hr"])
-        distances = self.perceptual.distances(frozen["perceptual"], jnp.clip(image, -1, 1), target)
+        distances = self.perceptual.distances(frozen["perceptual"], image, target)
         pictures = {"degraded": enlarge(to_float(batch["lr"]), self.scale), "restored": image, "target": target}
         return {"psnr": psnr(image, target), **distances}, pictures
 
