@@ -21,7 +21,7 @@ HELD_OUT = DataConfig(path="data/photos/held_out", crop=128, batch=8, flips=Fals
 CAMERA = Degradation(
     first=replace(
         TVT.first,
-        blur_sigma=(0.2, 4.0),
+        blur_sigma=(0.2, 3.0),
         resize_weights=(0.1, 0.3, 0.6),
         resize_factor=(0.7, 1.2),
         gaussian_sigma=(0.0, 2.0),

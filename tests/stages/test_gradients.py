@@ -11,6 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.stages import micro
+from tvt_jax.colour import wavelet
 from tvt_jax.losses.adversarial import discriminator_loss, generator_loss
 from tvt_jax.losses.kl import kl_divergence
 from tvt_jax.losses.perceptual import PerceptualLoss
@@ -22,7 +23,7 @@ from tvt_jax.models.vae import AutoencoderKL
 from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.stages.compute import Compute
 from tvt_jax.stages.encoder import EncoderStage
-from tvt_jax.stages.images import to_float
+from tvt_jax.stages.images import enlarge, to_float
 from tvt_jax.stages.prior import PriorStage, prompt_embeddings
 
 # Perceptual distances enter as a number beside the others and would only be slow.
@@ -135,9 +136,10 @@ def test_the_prior_in_two_parts():
 
 @pytest.mark.slow
 def test_the_adapt_losses_add_up():
-    """All of them, by the student's parameters, against the losses written out on what it restores."""
+    """All of them, by the student's parameters, against the losses written out on what it delivers."""
     perceptual = PerceptualLoss(lpips_net="alex", lpips_weight=2.0, dists_weight=0.5)
-    stage = replace(micro.stage("adapt", Path()), latent_weight=0.4, perceptual=perceptual, vsd_weight=0.7)
+    weights = {"latent_weight": 0.4, "perceptual": perceptual, "vsd_weight": 0.7}
+    stage = replace(micro.stage("adapt", Path()), trained_color_fix="wavelet", **weights)
     frozen = {
         "vae": micro.random_vae(micro.VAE_D4, 0),
         "prior": micro.random_unet(micro.PRIOR, 1),
@@ -152,6 +154,7 @@ def test_the_adapt_losses_add_up():
 
     def losses(student):
         image, latent = stage.restore(student, frozen, batch["lr"])
+        image = jax.vmap(wavelet)(image, enlarge(to_float(batch["lr"]), 4))
         wanted = AutoencoderKL(micro.VAE_D4).apply({"params": frozen["vae"]}, target, method="encode").mean
         return {
             "latent": 0.4 * jnp.abs(latent - wanted).mean(),

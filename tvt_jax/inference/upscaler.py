@@ -17,9 +17,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from tvt_jax import compilation_cache
+from tvt_jax.colour import COLOR_FIXES
 from tvt_jax.diffusion import NoiseSchedule
 from tvt_jax.hub import fetch
-from tvt_jax.inference.colour import COLOR_FIXES
 from tvt_jax.inference.images import resize, spread_color, to_grey
 from tvt_jax.inference.memory import check_memory, restore_bytes
 from tvt_jax.inference.networks import VAE, Images, Text, UNet

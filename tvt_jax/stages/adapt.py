@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from tvt_jax.colour import COLOR_FIXES
 from tvt_jax.diffusion import NoiseSchedule
 from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.losses.vsd import draw_patches, guide, vsd_loss
@@ -53,6 +54,8 @@ class AdaptStage:
         time_step: the student's one step.
         scale: enlargement of the degraded image.
         color_fix: how the finished model gives the input's colours back, unless asked otherwise.
+        trained_color_fix: the fix that the losses on pixels look through. With that of the finished model they see
+            what is delivered; the release's see the bare result.
         ema_decay: of the moving average of the student that is evaluated and exported.
         accumulation: parts that each batch is taken in, one after the other.
         compute: precision and rematerialisation of the networks; those of the losses are float32.
@@ -77,6 +80,7 @@ class AdaptStage:
     time_step: int = 1
     scale: int = 4
     color_fix: Literal["adain", "wavelet", "none"] = "adain"
+    trained_color_fix: Literal["adain", "wavelet", "none"] = "none"
     ema_decay: float = 0.999
     accumulation: int = 1
     compute: Compute = field(default_factory=Compute)
@@ -149,7 +153,8 @@ class AdaptStage:
             if self.latent_weight:
                 losses["latent"] = self.latent_weight * jnp.abs(latent - self._encode(frozen, target)).mean()
             if self.mse_weight or self.perceptual.lpips_weight or self.perceptual.dists_weight:
-                losses |= self._pixel_losses(frozen, self._decode(frozen, latent), target)
+                image = self._fix_color(self._decode(frozen, latent), batch["lr"])
+                losses |= self._pixel_losses(frozen, image, target)
             if self.vsd_weight:
                 losses["vsd"] = self.vsd_weight * self._vsd(state.params["fake"], frozen, latent, rng_vsd)
             return sum(losses.values(), jnp.zeros(())), (losses, latent)
@@ -166,6 +171,9 @@ class AdaptStage:
         weighted = self.perceptual.weighted(frozen["perceptual"], image, target)
         losses = {name: distance.mean() for name, distance in weighted.items()}
         return {"mse": self.mse_weight * jnp.square(image - target).mean(), **losses}
+
+    def _fix_color(self, image: Array, degraded: Array) -> Array:
+        return jax.vmap(COLOR_FIXES[self.trained_color_fix])(image, enlarge(to_float(degraded), self.scale))
 
     def restore(self, student: PyTree, frozen: PyTree, degraded: Array) -> tuple[Array, Array]:
         """Restore a uint8 batch; gives the images and their scaled latents."""
@@ -245,7 +253,7 @@ class AdaptStage:
     def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
         """Score the averaged student's restorations."""
         image, _ = self.restore(state.ema, frozen, batch["lr"])
-        target = to_float(batch["hr"])
+        image, target = self._fix_color(image, batch["lr"]).clip(-1, 1), to_float(batch["hr"])
         distances = self.perceptual.distances(frozen["perceptual"], image, target)
         pictures = {"degraded": enlarge(to_float(batch["lr"]), self.scale), "restored": image, "target": target}
         return {"psnr": psnr(image, target), **distances}, pictures

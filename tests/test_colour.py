@@ -1,9 +1,10 @@
+import jax
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from tvt_jax.inference.colour import adain, low_frequencies, wavelet
+from tvt_jax.colour import adain, low_frequencies, wavelet
 
 
 def pictures(size=(37, 23)):
@@ -49,10 +50,11 @@ def torch_wavelet(result, reference):
 
 # 1e-5: float32 against float64, over five blurs.
 @pytest.mark.parametrize("size", [(37, 23), (1, 40), (2, 2)])
+@pytest.mark.parametrize("compiled", [lambda fix: fix, jax.jit], ids=["numpy", "jax"])
 @pytest.mark.parametrize(("ours", "reference"), [(adain, torch_adain), (wavelet, torch_wavelet)])
-def test_agrees_with_torch(ours, reference, size):
+def test_agrees_with_torch(ours, reference, compiled, size):
     result, source = pictures(size)
-    np.testing.assert_allclose(ours(result, source), reference(result, source), atol=1e-5)
+    np.testing.assert_allclose(compiled(ours)(result, source), reference(result, source), atol=1e-5)
 
 
 def test_blur_keeps_a_constant():

@@ -1,11 +1,15 @@
 """Giving a restored picture the colours of its input back: a one-step diffusion model drifts in hue and brightness."""
 
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
-Pixels = Float[np.ndarray, "h w c"]
+# Of numpy for finished pictures, of jax where the fix is part of the training.
+Pixels = Float[np.ndarray | jax.Array, "h w c"]
+Statistic = Float[np.ndarray | jax.Array, " c"]
 
 
 def adain(result: Pixels, reference: Pixels) -> Pixels:
@@ -36,17 +40,25 @@ def low_frequencies(image: Pixels, levels: int) -> Pixels:
 
 def _blur(image: Pixels, dilation: int, axis: int) -> Pixels:
     padding = [(dilation, dilation) if i == axis else (0, 0) for i in range(image.ndim)]
-    padded = np.moveaxis(np.pad(image, padding, mode="edge"), axis, 0)
+    numpy = _numpy_of(image)
+    padded = numpy.moveaxis(numpy.pad(image, padding, mode="edge"), axis, 0)
     length = image.shape[axis]
     blurred = 0.25 * (padded[:length] + padded[2 * dilation :]) + 0.5 * padded[dilation : dilation + length]
-    return np.moveaxis(blurred, 0, axis)
+    return numpy.moveaxis(blurred, 0, axis)
 
 
-def _statistics(image: Pixels) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
+def _statistics(image: Pixels) -> tuple[Statistic, Statistic]:
+    numpy = _numpy_of(image)
+    precise = numpy.result_type(float)
     flat = image.reshape(-1, image.shape[-1])
-    variance = flat.var(axis=0, ddof=min(1, len(flat) - 1), dtype=np.float64)
+    variance = flat.var(axis=0, ddof=min(1, len(flat) - 1), dtype=precise)
     # 1e-5 on a [0, 1] scale is 4e-5 on [-1, 1]
-    return flat.mean(axis=0, dtype=np.float64).astype(image.dtype), np.sqrt(variance + 4e-5).astype(image.dtype)
+    return flat.mean(axis=0, dtype=precise).astype(image.dtype), numpy.sqrt(variance + 4e-5).astype(image.dtype)
+
+
+def _numpy_of(image: Pixels) -> Any:
+    """Give numpy, or jax.numpy for its arrays."""
+    return image.__array_namespace__()
 
 
 COLOR_FIXES: dict[str, Callable[[Pixels, Pixels], Pixels]] = {
