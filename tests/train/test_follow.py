@@ -1,6 +1,7 @@
 """A run's checkpoints are scored as they appear: those of the toy run, put into place one by one."""
 
 import json
+import os
 import shutil
 import zlib
 
@@ -57,7 +58,7 @@ def following(finished, images, tmp_path, monkeypatch):
 
     def following(*overrides):
         folders = {"lr": tmp_path / "lr", "hr": tmp_path / "lr", "out": tmp_path / "out"}
-        return module.follow(workdir, config, overrides, metrics="psnr", **folders)
+        return module.follow(workdir, config, overrides, metrics="psnr", patience=60.0, **folders)
 
     return following
 
@@ -87,3 +88,22 @@ def test_another_configuration_is_an_error_but_for_its_length(following):
     with pytest.raises(ValueError, match=r"another configuration:\n  config.stage.learning_rate: 0.01 -> 0.1"):
         following("--config.stage.learning_rate=0.1")
     assert following("--config.steps=100") == 0
+
+
+def test_a_run_that_dies_ends_it(tmp_path, monkeypatch):
+    """Lines in the log come for half an hour, then nothing more."""
+    now = 0.0
+    log = tmp_path / "metrics.jsonl"
+
+    def pause(seconds):
+        nonlocal now
+        now += seconds
+        if now <= 1800:
+            log.touch()
+            os.utime(log, (now, now))
+
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(module.time, "sleep", pause)
+    with pytest.raises(TimeoutError, match=r"no new checkpoint and no line in its log for 60 minutes: .* --patience"):
+        module._wait_for_another(None, tmp_path, 60.0)
+    assert 1800 + 3600 < now < 1800 + 3600 + 3 * module._PAUSE

@@ -21,6 +21,13 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     model.add_argument("--model", type=Path, help="model folder; the embedded model if left out")
     model.add_argument("--follow", type=Path, metavar="WORKDIR", help="score a training run's checkpoints as they come")
     parser.add_argument("--config", type=Path, help="the configuration of the run that is followed")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        metavar="MINUTES",
+        help="with --follow: without a new checkpoint or line in its log, the run is taken for dead",
+    )
     parser.add_argument("--metrics", default=DEFAULT_METRICS, help=f"joined by commas, of {', '.join(METRICS)}")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write; with --follow, a folder of them")
     parser.add_argument("--report", type=Path, help="HTML file to write: table, plot, best and worst pictures")
@@ -40,7 +47,7 @@ def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
         ValueError: the arguments do not go together.
     """
     options = vars(arguments)
-    workdir, config = options.pop("follow"), options.pop("config")
+    workdir, config, patience = (options.pop(name) for name in ("follow", "config", "patience"))
     if workdir is None:
         if config or overrides:
             raise ValueError(f"{'--config' if config else overrides[0]} goes with --follow")
@@ -53,4 +60,4 @@ def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from tvt_jax.evaluation.follow import follow  # training's libraries take seconds to load
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # what orbax has to say is said by us
-    return follow(workdir, config, overrides, **options)
+    return follow(workdir, config, overrides, patience=patience, **options)

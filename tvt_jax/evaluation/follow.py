@@ -15,7 +15,15 @@ _PAUSE = 10.0  # seconds between looks at the workdir
 
 
 def follow(
-    workdir: Path, config: Path, overrides: Sequence[str], *, lr: Path, hr: Path, metrics: str, out: Path
+    workdir: Path,
+    config: Path,
+    overrides: Sequence[str],
+    *,
+    lr: Path,
+    hr: Path,
+    metrics: str,
+    out: Path,
+    patience: float,
 ) -> int:
     """Writes `out/STEP.json` for the newest checkpoint whenever there is another, until that of the run's last step.
 
@@ -29,20 +37,19 @@ def follow(
         hr: folder of the truth.
         metrics: names joined by commas.
         out: folder to write into.
+        patience: minutes to wait for a new checkpoint or a line in the run's log, before the run is taken for dead.
 
     Returns:
         0, or 1 if a picture was missing or bad.
 
     Raises:
+        TimeoutError: nothing came for so long.
         ValueError: the run was started with another configuration, or the stage trains no UNet.
     """
     loaded = load_config(config, overrides)
     status, seen = 0, None
     while True:
-        checkpoint = newest(workdir / "checkpoints")
-        if checkpoint is None or checkpoint == seen:
-            time.sleep(_PAUSE)
-            continue
+        checkpoint = _wait_for_another(seen, workdir, patience)
         steps = _steps(loaded, workdir)
         with TemporaryDirectory() as folder:
             model = Path(folder) / "model"
@@ -51,6 +58,23 @@ def follow(
         if int(checkpoint.name) >= steps:
             return status
         seen = checkpoint
+
+
+def _wait_for_another(seen: Path | None, workdir: Path, patience: float) -> Path:
+    """The newest checkpoint, once it is another than the one seen; time is this machine's, not that of the files."""
+    before, since = None, time.monotonic()
+    while (checkpoint := newest(workdir / "checkpoints")) is None or checkpoint == seen:
+        log = workdir / "metrics.jsonl"
+        life = log.stat().st_mtime if log.exists() else None
+        if life != before:
+            before, since = life, time.monotonic()
+        if time.monotonic() - since > 60 * patience:
+            raise TimeoutError(
+                f"{workdir} has had no new checkpoint and no line in its log for {patience:g} minutes: once it trains "
+                "again, the same command goes on; --patience waits longer"
+            )
+        time.sleep(_PAUSE)
+    return checkpoint
 
 
 def _steps(config: TrainConfig, workdir: Path) -> int:
