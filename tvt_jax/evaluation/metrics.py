@@ -21,7 +21,6 @@ METRICS: dict[str, Metric] = {
     "dists": dists,
     "niqe": lambda image, reference: niqe(image),
 }
-MORE_IS_BETTER = frozenset({"psnr", "ssim", "musiq", "maniqa", "clipiqa"})  # the last three are pyiqa's
 DEFAULT_METRICS = "psnr,ssim,lpips,dists,niqe"
 
 

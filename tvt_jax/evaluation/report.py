@@ -11,9 +11,10 @@ from typing import Any
 
 from PIL import Image
 
-from tvt_jax.evaluation.metrics import MORE_IS_BETTER
 from tvt_jax.evaluation.pairs import read_rgb
-from tvt_jax.evaluation.scores import Evaluation, write_whole
+from tvt_jax.evaluation.scores import Evaluation
+from tvt_jax.files import write_whole
+from tvt_jax.metrics import MORE_IS_BETTER
 
 SHOWN = 9  # pictures at either end: a file of some ten megabytes
 _QUALITY = 90

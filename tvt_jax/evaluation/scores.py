@@ -1,12 +1,13 @@
 """What was measured: values of each image, their means, and the file that holds both."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+
+from tvt_jax.files import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +70,6 @@ def read_evaluation(path: Path) -> Evaluation:
         return Evaluation(images=content["images"], failures=content["failures"], **more)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a file that eval.py wrote") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all, and the folders above it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial_path.write_text(text, encoding="utf-8")
-    os.replace(partial_path, path)
 
 
 def format_table(evaluation: Evaluation) -> str:

@@ -2,3 +2,6 @@
 
 Each module holds a function of the same purpose on uint8 RGB arrays; the values are those of pyiqa.
 """
+
+# Of all others, and of the stages' own errors and distances, less is better. The last three are pyiqa's.
+MORE_IS_BETTER = frozenset({"psnr", "ssim", "musiq", "maniqa", "clipiqa"})

@@ -14,6 +14,7 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 
 from tvt_jax.config import TrainConfig
+from tvt_jax.files import write_whole
 
 
 class Timer:
@@ -66,7 +67,7 @@ class Log:
         kept = _keep_until(workdir / "metrics.jsonl", start)
         self.evaluated = max((entry["step"] for entry in kept if entry["kind"] == "evaluate"), default=-1)
         if self._writes:
-            (workdir / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+            write_whole(workdir / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
             self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
 
     def step(self, step: int, metrics: dict[str, Any], waited: float) -> None:
