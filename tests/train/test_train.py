@@ -1,5 +1,6 @@
 """train.py as it is run: its exit status, and kill -9."""
 
+import errno
 import json
 import os
 import random
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 import toy
 
 import train
-from tvt_jax.train import command
+from tvt_jax.train import command, workdir
 from tvt_jax.train.checkpoint import newest, restore
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
@@ -75,6 +77,43 @@ def test_an_error_is_one_line_and_status_1(arguments, message, images, monkeypat
     error = capsys.readouterr().err
     assert error.startswith(message)
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("workdir", "reason"), [("file/w", "Not a directory"), ("file", "File exists"), ("/proc/w", "No such file")]
+)
+def test_a_workdir_that_cannot_be_made(workdir, reason, images, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    error = error_of(tmp_path / workdir, images, monkeypatch, capsys)
+    assert error.startswith(f"error: the workdir {tmp_path / workdir} cannot be written: {reason}")
+    assert error.endswith("; choose another by --workdir\n")
+
+
+def test_a_workdir_that_cannot_be_written(images, tmp_path, monkeypatch, capsys):
+    def refuse(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(workdir.tempfile, "NamedTemporaryFile", refuse)
+    error = error_of(tmp_path, images, monkeypatch, capsys)
+    assert error.startswith(f"error: the workdir {tmp_path} cannot be written: Read-only file system")
+
+
+def test_a_workdir_without_room_for_a_checkpoint(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(workdir.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**10))
+    error = error_of(tmp_path / "made", images, monkeypatch, capsys)
+    assert "has 0.0 MiB left, and a checkpoint takes 0.0: make room" in error
+    assert (tmp_path / "made").is_dir() and not list((tmp_path / "made").iterdir())
+
+
+def error_of(path, images, monkeypatch, capsys):
+    """What is said, in one line, before anything is compiled."""
+    monkeypatch.setenv("TOY_IMAGES", str(images))
+    monkeypatch.setattr(Program, "init", lambda _: pytest.fail("compiled"))
+    monkeypatch.setattr(sys, "argv", ["train.py", f"--config={ROOT}/tests/train/toy.py", f"--workdir={path}"])
+    assert train.main() == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
 
 
 def test_status_0_when_trained_and_143_when_terminated(images, monkeypatch, tmp_path):

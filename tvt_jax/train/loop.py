@@ -23,6 +23,7 @@ from tvt_jax.train.profile import Profile
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh, to_host
 from tvt_jax.train.state import State
+from tvt_jax.train.workdir import check_space, prepare
 
 # Steps given to the device beyond the one it works on: it never waits, and a stop is noticed soon.
 _AHEAD = 2
@@ -42,11 +43,14 @@ def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> 
     Raises:
         FloatingPointError: more than `config.skippable` steps in a row would have made something NaN or infinite; the
             last good checkpoint stays.
-        OSError: the workdir cannot be written, or none of its checkpoints can be read.
+        OSError: the workdir cannot be written or has no room, or none of its checkpoints can be read.
         ValueError: the config does not fit the devices, the data or the checkpoint.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
+    prepare(workdir)
     program = _program(config)
+    last = newest(workdir / "checkpoints")
+    if last is None or int(last.name) < config.steps:
+        check_space(workdir, program.state)
     with Checkpoints(workdir / "checkpoints", config.keep) as checkpoints:
         state, host = _resume(config, workdir, program, checkpoints)
         if int(state.step) < config.steps:
