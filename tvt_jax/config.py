@@ -30,7 +30,8 @@ class TrainConfig:
         evaluate_every: steps between evaluations; one more comes at the end.
         save_every: steps between checkpoints.
         skippable: how many steps in a row may be skipped because a loss or a parameter would not be finite.
-        keep: checkpoints kept.
+        keep: checkpoints kept, the newest.
+        best: a metric of the evaluation; the checkpoint that is best by it is kept, too.
         data_shards: devices the batch is split over (times `fsdp_shards`); 0 takes all that are left.
         fsdp_shards: devices the parameters are split over.
         fsdp_min_mib: arrays smaller than this are not split.
@@ -47,15 +48,18 @@ class TrainConfig:
     save_every: int = 500
     skippable: int = 10
     keep: int = 2
+    best: str | None = None
     data_shards: int = 0
     fsdp_shards: int = 1
     fsdp_min_mib: float = 4.0
 
     def __post_init__(self) -> None:
-        """Raises ValueError on a count below one."""
+        """Raises ValueError on a count below one, and on a best checkpoint by no evaluation."""
         for name in ("evaluation_batches", "log_every", "evaluate_every", "save_every", "keep", "fsdp_shards"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.best and self.evaluation is None:
+            raise ValueError(f"best={self.best!r} needs evaluation images")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -152,7 +156,7 @@ def to_json(config: Any) -> Any:
 # Fields that may change between two runs in a workdir without changing what is trained.
 _CADENCE = (
     *("steps", "log_every", "evaluate_every", "save_every", "skippable"),
-    *("keep", "evaluation", "evaluation_batches"),
+    *("keep", "best", "evaluation", "evaluation_batches"),
 )
 _FREE = (*_CADENCE, "data_shards", "fsdp_shards", "fsdp_min_mib")
 

@@ -229,3 +229,25 @@ def test_a_batch_that_does_not_split(images, tmp_path):
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch=3))
     with pytest.raises(ValueError, match="a batch of 3 does not split over 4 devices"):
         loop.train(config, tmp_path)
+
+
+def test_the_best_checkpoint_outlives_the_newer_ones_and_is_exported(images, tmp_path, monkeypatch):
+    """An evaluation that finds step 3 the best: it is saved there though no save is due, and kept through a restart."""
+    monkeypatch.setattr(Program, "evaluate", lambda self, state, _: ({"mse": abs(int(state.step) - 3) + 1.0}, {}))
+    config = toy_config(images, save_every=4, keep=1, best="mse")
+    loop.train(dataclasses.replace(config, steps=5), tmp_path)
+    loop.train(dataclasses.replace(config, steps=8), tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["3", "8"]
+    assert loop.export(config, tmp_path, tmp_path / "best", best=True) == 3
+    assert loop.export(config, tmp_path, tmp_path / "newest") == 8
+    models = [read_model(tmp_path / name).vae["encoder"]["quant_conv"]["kernel"] for name in ("best", "newest")]
+    assert (models[0] != models[1]).any()
+
+
+def test_the_best_by_what_is_not_evaluated(images, tmp_path):
+    with pytest.raises(ValueError, match="best='lpips' is not among what is evaluated: mse"):
+        loop.train(toy_config(images, best="lpips"), tmp_path)
+    with pytest.raises(ValueError, match="best='mse' needs evaluation images"):
+        toy_config(images, best="mse", evaluation=None)
+    with pytest.raises(ValueError, match="--export=best needs a metric"):
+        loop.export(toy_config(images), tmp_path, best=True)

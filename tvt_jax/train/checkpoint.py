@@ -1,9 +1,11 @@
 """Checkpoints: state, data position and timer together, written in the background, whole or not at all."""
 
+import math
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,25 @@ import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
+from tvt_jax.metrics import MORE_IS_BETTER
 from tvt_jax.train.state import State
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints under `folder`, one sub-folder a step; one process at a time writes there."""
+    """The newest `keep` checkpoints under `folder`, one sub-folder a step; one process at a time writes there.
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    Where `best` names a metric, the checkpoint that was evaluated best by it stays beside them.
+    """
+
+    def __init__(self, folder: Path, keep: int, best: str | None = None) -> None:
         """Makes the folder; leftovers of a save that was cut off are removed."""
         self._folder = folder.absolute()
-        self._keep = keep
+        policies = ocp.training.preservation_policies
+        kept = [policies.LatestN(keep)]
+        if best:
+            score = partial(_score, metric=best)
+            kept.append(policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False))
+        self._policy = policies.AnyPreservationPolicy(kept)
         self._writer = self._open()
 
     def __enter__(self) -> "Checkpoints":
@@ -43,12 +54,13 @@ class Checkpoints:
             self.wait()
         return restored
 
-    def save(self, state: State, host: dict[str, Any]) -> None:
+    def save(self, state: State, host: dict[str, Any], metrics: dict[str, float] | None = None) -> None:
         """Starts writing; returns once the state is copied, so that the next step may overwrite it.
 
         Args:
             state: of any sharding.
             host: JSON kept with the state (data position, timer).
+            metrics: what the evaluation of this state gave, if there was one.
 
         Raises:
             FloatingPointError: the state holds a NaN or an infinity; nothing is written.
@@ -61,7 +73,7 @@ class Checkpoints:
         metadata = {"host": host, "shapes": _shapes(state), "checksum": checksum}
         with _storage_errors(f"could not write the checkpoint of step {step}"):
             self._writer.save_checkpointables_async(
-                step, {"state": state}, force=True, overwrite=True, custom_metadata=metadata
+                step, {"state": state}, force=True, overwrite=True, metrics=metrics, custom_metadata=metadata
             )
 
     def wait(self) -> None:
@@ -75,8 +87,7 @@ class Checkpoints:
         self._writer = self._open()
 
     def _open(self) -> ocp.training.Checkpointer:
-        policy = ocp.training.preservation_policies.LatestN(self._keep)
-        return ocp.training.Checkpointer(self._folder, preservation_policy=policy, cleanup_tmp_directories=True)
+        return ocp.training.Checkpointer(self._folder, preservation_policy=self._policy, cleanup_tmp_directories=True)
 
 
 def newest(folder: Path) -> Path | None:
@@ -109,6 +120,45 @@ def restore(folder: Path, abstract: State) -> tuple[State, dict[str, Any]] | Non
     if steps:
         raise OSError(f"no checkpoint in {folder} can be read; to start again, use another workdir")
     return None
+
+
+def restore_best(folder: Path, abstract: State, metric: str) -> tuple[State, dict[str, Any]]:
+    """The checkpoint that was evaluated best by a metric, and the JSON kept with it; nothing on disk changes.
+
+    Args:
+        folder: of the checkpoints.
+        abstract: as of `restore`.
+        metric: its name in the evaluation.
+
+    Raises:
+        FileNotFoundError: no checkpoint was evaluated by it.
+        ValueError: the checkpoint is of another model.
+        OSError: it cannot be read.
+    """
+    best = _best_step(folder, metric)
+    if best is None:
+        raise FileNotFoundError(f"no checkpoint in {folder} was evaluated by {metric}")
+    try:
+        return _load(folder.absolute() / str(best), abstract)
+    except _OtherModelError as error:
+        raise ValueError(str(error)) from error
+    except Exception as error:
+        raise OSError(f"the checkpoint of step {best} cannot be read: {_reason(error)}") from error
+
+
+def _best_step(folder: Path, metric: str) -> int | None:
+    if not _steps(folder):
+        return None
+    with ocp.training.Checkpointer(folder.absolute()) as reader:
+        scores = {checkpoint.step: _score(checkpoint.metrics or {}, metric) for checkpoint in reader.checkpoints}
+    best = max(scores, key=lambda step: (scores[step], step))
+    return best if scores[best] > -math.inf else None
+
+
+def _score(metrics: dict[str, float], metric: str) -> float:
+    """More is better; less than of any other where there is no such metric, or it is not finite."""
+    value = metrics.get(metric, math.nan)
+    return (value if metric in MORE_IS_BETTER else -value) if math.isfinite(value) else -math.inf
 
 
 def _steps(folder: Path) -> list[int]:

@@ -21,7 +21,13 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     what.add_argument("--plan", metavar="TOPOLOGY", help="compile for a TPU topology such as v5e:4x4, or `local`")
     parser.add_argument("--find-batch", action="store_true", help="with --plan: the largest batch that fits")
     parser.add_argument("--json", action="store_true", help="with --plan: print JSON")
-    parser.add_argument("--export", action="store_true", help="write the model of the newest checkpoint, and end")
+    parser.add_argument(
+        "--export",
+        nargs="?",
+        const="newest",
+        choices=("newest", "best"),
+        help="write the model of the newest checkpoint, or of the best by config.best, and end",
+    )
     parser.add_argument("--profile", metavar="FIRST:LAST", help="trace these steps into WORKDIR/profile")
     distributed.add_arguments(parser)
     return parser
@@ -41,7 +47,7 @@ def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
         return plan.run(config, arguments.plan, arguments.find_batch, arguments.json)
     distributed.start(arguments)
     if arguments.export:
-        export(config, arguments.workdir)
+        export(config, arguments.workdir, best=arguments.export == "best")
         return 0
     stopped_by = train(config, arguments.workdir, parse_steps(arguments.profile) if arguments.profile else None)
     return 128 + stopped_by if stopped_by else 0

@@ -16,7 +16,7 @@ from tvt_jax.config import TrainConfig, differences, to_json
 from tvt_jax.data.pipeline import make_iterator
 from tvt_jax.files import write_whole
 from tvt_jax.model_folder import write_model
-from tvt_jax.train.checkpoint import Checkpoints, newest, restore
+from tvt_jax.train.checkpoint import Checkpoints, newest, restore, restore_best
 from tvt_jax.train.metrics import Log, Timer
 from tvt_jax.train.preemption import StopSignals
 from tvt_jax.train.profile import Profile
@@ -51,7 +51,7 @@ def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> 
     last = newest(workdir / "checkpoints")
     if last is None or int(last.name) < config.steps:
         check_space(workdir, program.state)
-    with Checkpoints(workdir / "checkpoints", config.keep) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", config.keep, config.best) as checkpoints:
         state, host = _resume(config, workdir, program, checkpoints)
         if int(state.step) < config.steps:
             try:
@@ -73,24 +73,31 @@ def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> 
     return 0
 
 
-def export(config: TrainConfig, workdir: Path, path: Path | None = None) -> int:
+def export(config: TrainConfig, workdir: Path, path: Path | None = None, best: bool = False) -> int:
     """Writes the model of the newest checkpoint, also while the run goes on.
 
     Args:
         config: of the run.
         workdir: of the run.
         path: where to; `workdir/model` if left out.
+        best: of the checkpoint that is best by `config.best`, instead.
 
     Returns:
         The checkpoint's step.
 
     Raises:
-        FileNotFoundError: there is no checkpoint.
+        FileNotFoundError: there is no checkpoint, or none that was evaluated.
+        ValueError: the config does not say by what it is best.
     """
+    if best and not config.best:
+        raise ValueError("--export=best needs a metric: --config.best=NAME")
     program = _program(config)
-    restored = restore(workdir / "checkpoints", program.state)
+    folder = workdir / "checkpoints"
+    restored = (
+        restore_best(folder, program.state, config.best) if best and config.best else restore(folder, program.state)
+    )
     if restored is None:
-        raise FileNotFoundError(f"no checkpoint in {workdir / 'checkpoints'}")
+        raise FileNotFoundError(f"no checkpoint in {folder}")
     _write_model(config, path or workdir / "model", restored[0])
     return int(restored[0].step)
 
@@ -121,14 +128,14 @@ def _loop(
         while True:
             stopping, done = stop.requested(step), step == config.steps
             evaluating = log.evaluated < step and not stopping and (step % config.evaluate_every == 0 or done)
-            saving = step > start and (step % config.save_every == 0 or stopping or done)
+            due = step % config.save_every == 0 or stopping or done or (evaluating and config.best)
+            saving = step > start and due
             if evaluating or saving:
                 log.flush(step)
             with timer.paused():
-                if evaluating and held_out:
-                    log.evaluation(step, *program.evaluate(state, held_out))
+                evaluation = _evaluate(config, program, state, held_out, log) if evaluating and held_out else None
                 if saving:
-                    checkpoints.save(state, {"data": data.get_state(), "seconds": timer.seconds})
+                    checkpoints.save(state, {"data": data.get_state(), "seconds": timer.seconds}, evaluation)
             if stopping or done:
                 checkpoints.wait()
                 return state, stop.received or 0
@@ -178,6 +185,16 @@ def _held_out(config: TrainConfig) -> list[dict[str, Any]]:
         return []
     with closing(make_iterator(config.evaluation, 0, jax.process_index(), jax.process_count())) as batches:
         return list(islice(batches, config.evaluation_batches))
+
+
+def _evaluate(
+    config: TrainConfig, program: Program, state: State, held_out: list[dict[str, Any]], log: Log
+) -> dict[str, float]:
+    metrics, pictures = program.evaluate(state, held_out)
+    if config.best and config.best not in metrics:
+        raise ValueError(f"best={config.best!r} is not among what is evaluated: {', '.join(metrics)}")
+    log.evaluation(int(state.step), metrics, pictures)
+    return metrics
 
 
 def _compile(program: Program, batch: dict[str, jax.Array]) -> Any:
