@@ -32,6 +32,7 @@ class TrainConfig:
         skippable: how many steps in a row may be skipped because a loss or a parameter would not be finite.
         keep: checkpoints kept, the newest.
         best: a metric of the evaluation; the checkpoint that is best by it is kept, too.
+        wandb: project of Weights & Biases that the log is sent to, too.
         data_shards: devices the batch is split over (times `fsdp_shards`); 0 takes all that are left.
         fsdp_shards: devices the parameters are split over.
         fsdp_min_mib: arrays smaller than this are not split.
@@ -49,6 +50,7 @@ class TrainConfig:
     skippable: int = 10
     keep: int = 2
     best: str | None = None
+    wandb: str | None = None
     data_shards: int = 0
     fsdp_shards: int = 1
     fsdp_min_mib: float = 4.0
@@ -156,7 +158,7 @@ def to_json(config: Any) -> Any:
 # Fields that may change between two runs in a workdir without changing what is trained.
 _CADENCE = (
     *("steps", "log_every", "evaluate_every", "save_every", "skippable"),
-    *("keep", "best", "evaluation", "evaluation_batches"),
+    *("keep", "best", "evaluation", "evaluation_batches", "wandb"),
 )
 _FREE = (*_CADENCE, "data_shards", "fsdp_shards", "fsdp_min_mib")
 

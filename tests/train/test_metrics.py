@@ -1,4 +1,6 @@
 import json
+import sys
+from types import ModuleType
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 from PIL import Image
 from toy import toy_config
 
-from tvt_jax.train import metrics
+from tvt_jax.train import loop, metrics
 from tvt_jax.train.metrics import Log, Timer
 
 
@@ -74,6 +76,59 @@ def test_pictures_are_laid_out_as_a_grid(tmp_path, images):
     grid = np.asarray(Image.open(tmp_path / "images" / "step_000007_ours.png"))
     assert grid.shape == (4, 9, 3)
     np.testing.assert_array_equal(grid[::2, ::3, 0], [[0, 64, 128], [191, 255, 0]])
+
+
+class FakeWandb(ModuleType):
+    """Takes the place of wandb, which is no requirement: notes what it is told."""
+
+    def __init__(self):
+        super().__init__("wandb")
+        self.runs, self.logged, self.finished = [], [], 0
+        self.Image = lambda pixels: pixels.shape
+
+    def init(self, **options):
+        self.runs.append(options)
+        return self
+
+    def log(self, values):
+        self.logged.append(values)
+
+    def define_metric(self, name, step_metric):
+        assert (name, step_metric) == ("*", "step")
+
+    def finish(self):
+        self.finished += 1
+
+
+def test_weights_and_biases_gets_the_same_and_a_resumed_run_goes_on_there(tmp_path, images, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", fake := FakeWandb())
+    config = toy_config(images, steps=4, wandb="project")
+    for start in (0, 2):
+        with Log(tmp_path, Timer(), start, config) as log:
+            for step in (start + 1, start + 2):
+                log.step(step, logged(step), 0.0)
+            log.flush(start + 2)
+    with Log(tmp_path, Timer(), 4, config) as log:
+        log.evaluation(4, {"psnr": 20.0}, {"ours": np.zeros((2, 4, 4, 3), np.float32)})
+    first, *others = fake.runs
+    assert (first["project"], first["resume"], first["name"]) == ("project", "allow", tmp_path.name)
+    assert first["config"]["steps"] == 4 and len(first["id"]) == 8
+    assert all(other["id"] == first["id"] for other in others) and len(others) == 2
+    written = list(map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()))
+    assert [entry["step"] for entry in fake.logged] == [2, 4, 4, 4]
+    for sent, entry in zip(fake.logged, written, strict=False):
+        kind = entry["kind"]
+        values = {name: value for name, value in entry.items() if name not in ("kind", "step", "seconds")}
+        assert sent == {"step": entry["step"]} | {f"{kind}/{name}": value for name, value in values.items()}
+    assert fake.logged[-1] == {"step": 4, "ours": (4, 8, 3)}
+    assert fake.finished == 3
+
+
+def test_weights_and_biases_is_not_installed(tmp_path, images, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ValueError, match=r"wandb is not installed: pip install 'tvt-jax\[wandb\]'"):
+        loop.train(toy_config(images, wandb="project"), tmp_path / "w")
+    assert not (tmp_path / "w").exists()
 
 
 def test_the_timer_stands_still_while_paused(monkeypatch):

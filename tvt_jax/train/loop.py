@@ -16,6 +16,7 @@ from tvt_jax.config import TrainConfig, differences, to_json
 from tvt_jax.data.pipeline import make_iterator
 from tvt_jax.files import write_whole
 from tvt_jax.model_folder import write_model
+from tvt_jax.train import wandb_run
 from tvt_jax.train.checkpoint import Checkpoints, newest, restore, restore_best
 from tvt_jax.train.metrics import Log, Timer
 from tvt_jax.train.preemption import StopSignals
@@ -46,6 +47,7 @@ def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> 
         OSError: the workdir cannot be written or has no room, or none of its checkpoints can be read.
         ValueError: the config does not fit the devices, the data or the checkpoint.
     """
+    wandb_run.check(config)
     prepare(workdir)
     program = _program(config)
     last = newest(workdir / "checkpoints")

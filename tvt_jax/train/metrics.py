@@ -1,4 +1,4 @@
-"""What a run writes for people: a progress line, JSON lines, TensorBoard, and pictures."""
+"""What a run writes for people: a progress line, JSON lines, TensorBoard, pictures, and Weights & Biases."""
 
 import json
 import math
@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 
 from tvt_jax.config import TrainConfig
 from tvt_jax.files import write_whole
+from tvt_jax.train.wandb_run import WandbRun
 
 
 class Timer:
@@ -69,6 +70,7 @@ class Log:
         if self._writes:
             write_whole(workdir / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
             self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+            self._wandb = WandbRun(workdir, config) if config.wandb else None
 
     def step(self, step: int, metrics: dict[str, Any], waited: float) -> None:
         """Takes the metrics of a step, still being computed, and how many seconds its batch was waited for.
@@ -105,15 +107,19 @@ class Log:
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(grid).save(path)
             self._tensorboard.add_image(name, grid, step, dataformats="HWC")
+            if self._wandb:
+                self._wandb.picture(name, grid, step)
 
     def __enter__(self) -> "Log":
         """For `with`."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the TensorBoard file."""
+        """Ends the TensorBoard file, and the run in Weights & Biases."""
         if self._writes:
             self._tensorboard.close()
+            if self._wandb:
+                self._wandb.close()
 
     def _train(self, interval: "_Interval | None") -> None:
         if interval is None:
@@ -155,6 +161,8 @@ class Log:
         for name, value in metrics.items():
             self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
         self._tensorboard.flush()
+        if self._wandb:
+            self._wandb.scalars(kind, metrics, step)
 
     def _print(self, line: str) -> None:
         if self._writes:

@@ -1,0 +1,65 @@
+"""The log in Weights & Biases, for those who ask for it."""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvt_jax.config import TrainConfig, to_json
+from tvt_jax.files import write_whole
+
+
+class WandbRun:
+    """One run there for all runs in the workdir: its name is kept in `workdir/wandb_id`."""
+
+    def __init__(self, workdir: Path, config: TrainConfig) -> None:
+        """Begins the run, or goes on with it; `WANDB_MODE=offline` keeps it in `workdir/wandb`.
+
+        Raises:
+            ValueError: wandb is not installed.
+        """
+        self._wandb = _import()
+        path = workdir / "wandb_id"
+        if not path.exists():
+            write_whole(path, secrets.token_hex(4))
+        self._run = self._wandb.init(
+            project=config.wandb,
+            id=path.read_text(),
+            name=workdir.absolute().name,
+            resume="allow",
+            dir=str(workdir),
+            config=to_json(config),
+        )
+        # Not wandb's own count, which never goes back: steps that a kill has lost are logged again.
+        self._run.define_metric("*", step_metric="step")
+
+    def scalars(self, kind: str, metrics: dict[str, float], step: int) -> None:
+        """Sends the metrics of a step, named `kind/name`."""
+        self._run.log({"step": step} | {f"{kind}/{name}": value for name, value in metrics.items()})
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Sends a picture, uint8 [h w 3]."""
+        self._run.log({"step": step, name: self._wandb.Image(pixels)})
+
+    def close(self) -> None:
+        """Sends what is not sent yet."""
+        self._run.finish()
+
+
+def check(config: TrainConfig) -> None:
+    """Asks before anything is compiled.
+
+    Raises:
+        ValueError: the config wants wandb, and it is not installed.
+    """
+    if config.wandb:
+        _import()
+
+
+def _import() -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise ValueError("config.wandb is set, and wandb is not installed: pip install 'tvt-jax[wandb]'") from error
+    return wandb
