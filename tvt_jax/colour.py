@@ -61,7 +61,7 @@ def _numpy_of(image: Pixels) -> Any:
     return image.__array_namespace__()
 
 
-COLOR_FIXES: dict[str, Callable[[Pixels, Pixels], Pixels]] = {
+COLOR_FIXES: dict[str, Callable[[Any, Any], Any]] = {
     "adain": adain,
     "wavelet": wavelet,
     "none": lambda result, reference: result,
