@@ -13,17 +13,11 @@ from tvt_jax.train import loop
 
 @pytest.fixture(scope="package")
 def cache(tmp_path_factory):
-    """A run and its resumption compile the same programs: kept here, they are compiled once.
-
-    Nearly all the time goes into compiling, so it is done with little optimisation, and with random bits that are
-    drawn by one instruction in place of a hundred.
-    """
-    changes = {
+    """A run and its resumption compile the same programs: kept here, they are compiled once."""
+    changes = micro.QUICK | {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
-        "jax_disable_most_optimizations": True,
-        "jax_default_prng_impl": "unsafe_rbg",
     }
     before = {name: jax.config.values[name] for name in changes}
     _configure(changes)

@@ -44,6 +44,9 @@ SLOW = ("prior", "encoder", "adapt")
 CROP = 32
 STEPS = 4
 MIDDLE = 2  # saved there, and the discriminator starts
+# Nearly all the time goes into compiling, so it is done with little optimisation, and with random bits that are drawn
+# by one instruction in place of a hundred.
+QUICK = {"jax_disable_most_optimizations": True, "jax_default_prng_impl": "unsafe_rbg"}
 
 # As few layers as will do, and one level less than the names say (4x and 2x): nearly all the time goes into compiling.
 VAE_D8 = AutoencoderKLConfig(block_out_channels=(8, 8, 8), layers_per_block=0, norm_num_groups=4, scaling_factor=1.0)
