@@ -67,7 +67,6 @@ def numpys_chance():
     """Let our code ask numpy's generator, as the reference does: in the same order, for the same shapes and ranges."""
     generator = np.random.default_rng(CHANCE)
     draws = {
-        "permutation": lambda rng, count: jnp.asarray(generator.permutation(count)),
         "randint": lambda rng, shape, first, last: jnp.asarray(generator.integers(first, last, shape)),
         "normal": lambda rng, shape: jnp.asarray(generator.normal(size=shape)),
     }

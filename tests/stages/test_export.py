@@ -80,7 +80,7 @@ def test_a_run_that_is_followed_scores_as_its_model(chain, monkeypatch, tmp_path
         options[name].mkdir()
         pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
         Image.fromarray(pixels).save(options[name] / "a.png")
-    assert follow(workdir, Path(micro.__file__), [], out=tmp_path, **options) == 0
+    assert follow(workdir, Path(micro.__file__), [], out=tmp_path, patience=60.0, **options) == 0
     assert evaluate.run(model=workdir / "model", sr=None, save=None, out=tmp_path / "model.json", **options) == 0
     followed, model = (read_evaluation(tmp_path / f"{name}.json") for name in (micro.STEPS, "model"))
     assert followed == model

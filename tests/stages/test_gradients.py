@@ -148,6 +148,10 @@ def test_the_adapt_losses_add_up():
     }
     frozen = jax.tree.map(jnp.asarray, frozen)
     state = jax.jit(stage.init)(jax.random.key(1), frozen)
+    # At its start the fake score is the teacher, and VSD a difference of equal numbers.
+    generator = np.random.default_rng(3)
+    fake = jax.tree.map(lambda leaf: jnp.float32(generator.normal(0, 0.1, leaf.shape)), state.params["fake"])
+    state = replace(state, params={**state.params, "fake": fake})
     batch, rng = batch_of(2), jax.random.key(2)
     after, metrics = jax.jit(stage.step)(state, frozen, batch, rng)
     target = to_float(batch["hr"])

@@ -118,12 +118,11 @@ class AdaptReference:
         return network(noisy, timesteps, encoder_hidden_states=text).sample
 
     def _patches(self, latent: torch.Tensor) -> torch.Tensor:
-        """The four quarters, in the order of the draw; their losses are means, so it only says whose noise is whose."""
+        """The four quarters, row by row."""
         half = latent.shape[-1] // 2
         sides = (slice(None, half), slice(half, None))
         patches = torch.stack([latent[:, :, rows, columns] for rows in sides for columns in sides], dim=1)
-        order = self._generator.permutation(4)
-        return patches[:, order].flatten(0, 1)
+        return patches.flatten(0, 1)
 
     def _noised(self, latent: torch.Tensor, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         timesteps = torch.tensor(self._generator.integers(first, last, len(latent)))
