@@ -174,8 +174,8 @@ def test_the_adapt_losses_add_up():
     gradient = jax.jit(jax.grad(lambda student: sum(losses(student).values())))(state.params["student"])
     assert_close(moments(after, "student"), flatten_dict(jax.tree.map(lambda g: 0.1 * g, gradient)))
     # The new parameters', so that a step that breaks them is noticed; 1e-6 tells them from the old ones.
-    norms = [optax.tree.norm(s.params["student"]) for s in (state, after)]
-    assert metrics["parameter_norm/student"] == pytest.approx(norms[1], rel=1e-6)
+    norms = [float(optax.tree.norm(s.params["student"])) for s in (state, after)]
+    assert float(metrics["parameter_norm/student"]) == pytest.approx(norms[1], rel=1e-6)
     assert norms[0] != pytest.approx(norms[1], rel=1e-5)
 
 
