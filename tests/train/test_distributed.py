@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 
 import train
 from tvt_jax.model_folder import read_model
+from tvt_jax.train.checkpoint import newest
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,16 +35,19 @@ def finish(*processes):
     assert [process.returncode for process in processes] == [0] * len(processes), errors
 
 
-def together(workdir, images, *arguments):
+def start(workdir, images, *arguments, others=None):
+    """Two processes; the second one finds its images in `others`, if that is given."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    finish(
-        *(
-            run(workdir, images, 2, f"--coordinator={address}", "--processes=2", f"--process={i}", *arguments)
-            for i in range(2)
-        )
-    )
+    return [
+        run(workdir, folder, 2, f"--coordinator={address}", "--processes=2", f"--process={i}", *arguments)
+        for i, folder in enumerate((images, others or images))
+    ]
+
+
+def together(workdir, images, *arguments):
+    finish(*start(workdir, images, *arguments))
 
 
 def losses(workdir):
@@ -65,6 +71,50 @@ def test_two_processes_train_what_one_trains(images, tmp_path):
         np.testing.assert_allclose(losses(tmp_path / name), expected, rtol=1e-6)
     kernels = [read_model(tmp_path / name / "model").vae["encoder"]["quant_conv"]["kernel"] for name in ("one", "two")]
     np.testing.assert_allclose(kernels[1], kernels[0], atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("process", "number"), [(0, signal.SIGKILL), (1, signal.SIGKILL), (0, signal.SIGSTOP), (1, signal.SIGSTOP)]
+)
+def test_when_a_process_dies_or_freezes_the_other_ends(process, number, images, tmp_path):
+    """A dead process closes its connections; of a frozen one, nothing but its heartbeat is missed."""
+    processes = start(tmp_path / "w", images, "--config.steps=1000000", "--config.fsdp_shards=4")
+    other = processes[1 - process]
+    try:
+        while newest(tmp_path / "w" / "checkpoints") is None:
+            assert [each.poll() for each in processes] == [None, None]
+            time.sleep(0.05)
+        processes[process].send_signal(number)
+        assert_ends(other)
+    finally:
+        end(processes)
+
+
+@pytest.mark.slow
+def test_when_a_process_has_an_error_the_other_ends(images, tmp_path):
+    (tmp_path / "empty").mkdir()
+    processes = start(tmp_path / "w", images, others=tmp_path / "empty")
+    try:
+        _, error = processes[1].communicate(timeout=100)
+        assert processes[1].returncode == 1
+        assert "error: no images" in error
+        assert_ends(processes[0])
+    finally:
+        end(processes)
+
+
+def assert_ends(process):
+    """Within the minute of the heartbeat and some more: by jax, or by the error of a step, whichever is first."""
+    _, error = process.communicate(timeout=90)
+    message = {-signal.SIGABRT: "another task died", 1: "error: "}[process.returncode]
+    assert message in error
+
+
+def end(processes):
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize(

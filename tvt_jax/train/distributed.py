@@ -1,8 +1,13 @@
 """Several processes as one run."""
 
+import os
+import sys
 from argparse import ArgumentParser, Namespace
 
 import jax
+
+# Without a sign of life from a process for so long, jax ends all others.
+_HEARTBEAT_SECONDS = 60
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -29,11 +34,28 @@ def start(arguments: Namespace) -> None:
         if any(number is not None for number in by_hand):
             raise ValueError("--processes and --process go with --coordinator=HOST:PORT")
         if arguments.coordinator:
-            jax.distributed.initialize()
+            jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
         return
     if None in by_hand or not 0 <= arguments.process < arguments.processes:
         raise ValueError(
             f"--coordinator={arguments.coordinator} needs --processes=N and --process=I, I from 0 to N - 1, not "
             f"{arguments.processes} and {arguments.process}"
         )
-    jax.distributed.initialize(arguments.coordinator, arguments.processes, arguments.process)
+    jax.distributed.initialize(
+        arguments.coordinator,
+        arguments.processes,
+        arguments.process,
+        heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+    )
+
+
+def fail(error: Exception) -> int:
+    """Says what went wrong and returns the exit status 1; one of several processes ends here.
+
+    On its way out, jax would wait minutes for the others, which wait for this one.
+    """
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        os._exit(1)
+    return 1
