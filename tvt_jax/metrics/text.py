@@ -61,10 +61,7 @@ def bundled_fonts() -> list[Path]:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    package = importlib.util.find_spec("matplotlib")
-    if package is None or not package.submodule_search_locations:
-        raise ImportError("the fonts of the text benchmark come with matplotlib: pip install 'tvt-jax[bench]'")
-    folder = Path(package.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
+    folder = _folder_of("matplotlib", "the fonts of the text benchmark") / "mpl-data" / "fonts" / "ttf"
     return [folder / f"{name}.ttf" for name in _FONTS]
 
 
@@ -74,11 +71,16 @@ def chinese_fonts() -> list[Path]:
     Raises:
         ImportError: it is not installed.
     """
-    package = importlib.util.find_spec("pylopdf_fonts_zh_cn")
-    if package is None or not package.submodule_search_locations:
-        raise ImportError("the Chinese fonts come with pylopdf-fonts-zh-cn: pip install 'tvt-jax[bench]'")
-    folder = Path(package.submodule_search_locations[0])
+    folder = _folder_of("pylopdf-fonts-zh-cn", "the Chinese fonts")
     return [folder / f"Noto{face}SC-Regular.otf" for face in ("Sans", "Serif")]
+
+
+def _folder_of(distribution: str, what: str) -> Path:
+    """The folder of a package that is used for its files and never imported."""
+    package = importlib.util.find_spec(distribution.replace("-", "_"))
+    if package is None or not package.submodule_search_locations:
+        raise ImportError(f"{what} come with {distribution}: pip install 'tvt-jax[bench]'")
+    return Path(package.submodule_search_locations[0])
 
 
 def render_page(
