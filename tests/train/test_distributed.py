@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 import train
+from benchmarks.devices import free_port
 from tvt_jax.model_folder import read_model
 from tvt_jax.train.checkpoint import newest
 
@@ -37,9 +37,7 @@ def finish(*processes):
 
 def start(workdir, images, *arguments, others=None):
     """Two processes; the second one finds its images in `others`, if that is given."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+    address = f"localhost:{free_port()}"
     return [
         run(workdir, folder, 2, f"--coordinator={address}", "--processes=2", f"--process={i}", *arguments)
         for i, folder in enumerate((images, others or images))
