@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from configs.tiny import adapt
-from configs.tiny.shapes import TRAIN, degraded
 from tvt_jax.config import TrainConfig
 from tvt_jax.stages.adapt import AdaptStage
 
@@ -20,7 +19,7 @@ def config(**changes: Any) -> TrainConfig:
     return replace(
         base,
         stage=replace(base.stage, optimizer=optimizer, **changes),
-        data=replace(degraded(TRAIN), crop=64, batch=4),
+        data=replace(base.data, crop=64),
         steps=steps,
         evaluate_every=steps,
         save_every=60,

@@ -5,9 +5,11 @@ import json
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tvt_jax.data.degradation import TVT
@@ -138,6 +140,38 @@ def test_crops_come_from_everywhere():
     generator = np.random.default_rng(0)
     corners = {int(random_crop(image, 4, generator)[0, 0, 0]) for _ in range(50)}
     assert corners == {0, 1, 5, 6}
+
+
+def test_crops_are_enlarged_as_torch_does(tmp_path: Path):
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "0.png")
+    config = DataConfig(path=str(tmp_path), crop=16, batch=1, flips=False, enlarge=(2.0, 2.0), degradation=TVT)
+    (batch,) = take(config, 1)
+    whole = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float64))
+    expected = torch.nn.functional.interpolate(whole, (16, 16), mode="bicubic")[0].numpy().transpose(1, 2, 0)
+    # OpenCV's weights are integers of 11 bits, and the result is rounded.
+    np.testing.assert_allclose(batch["hr"][0], expected.clip(0, 255), atol=1)
+    assert batch["lr"].shape == (1, 4, 4, 3)
+
+
+def test_enlargements_are_drawn_between_the_limits(tmp_path: Path):
+    ramp = np.arange(0, 256, 4, dtype=np.uint8)
+    Image.fromarray(np.repeat(ramp[:, None], 64, axis=1)).save(tmp_path / "0.png")
+    config = DataConfig(path=str(tmp_path), crop=32, batch=50, flips=False, enlarge=(1.0, 2.0))
+    (batch,) = take(config, 1)
+    inner = batch["hr"][:, 4:-4, 16, 0].astype(float)  # bicubic keeps a ramp straight, but for the border
+    factors = 4 * (inner.shape[1] - 1) / (inner[:, -1] - inner[:, 0])
+    assert 1 <= factors.min() < 1.1 and 1.8 < factors.max() < 2.05 and len(set(factors)) > 10
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"enlarge": (0.5, 1.0)}, "increasing pair"),
+    ({"enlarge": (2.0, 1.5)}, "increasing pair"),
+    ({"enlarge": (1.0, 1.5), "lr_path": "lr"}, "not for the pairs"),
+])  # fmt: skip
+def test_enlargements_that_make_no_sense(changes: dict[str, Any], said: str):
+    with pytest.raises(ValueError, match=said):
+        DataConfig(path="hr", **changes)
 
 
 def test_flips_are_the_eight_symmetries():

@@ -1,8 +1,10 @@
 """Batches of training crops: an endless order that depends on the seed alone, made ahead on the host by Grain."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import grain
 import numpy as np
 from absl import flags
@@ -33,6 +35,8 @@ class DataConfig:
         degradation: How the low-resolution crops are made; None for high-resolution crops alone.
         workers: Worker processes; with 0, threads of this process make the batches ahead.
         flips: Whether to turn and mirror the crops by chance.
+        enlarge: Least and most by which crops are enlarged (bicubic, before they are degraded), from 1. Photos from
+            the registries are sharp to the pixel; a camera's full-size picture is soft.
     """
 
     path: str
@@ -43,6 +47,7 @@ class DataConfig:
     degradation: Degradation | None = None
     workers: int = 0
     flips: bool = True
+    enlarge: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         if self.crop < 1 or self.batch < 1 or self.workers < 0:
@@ -53,6 +58,10 @@ class DataConfig:
             raise ValueError(f"crop {self.crop} must be a multiple of {SCALE} for low resolution at 1/{SCALE} of it")
         if self.lr_path and self.mixed and not self.degradation:
             raise ValueError(f"lr_path is for {self.path} alone: what is mixed in needs a degradation, or crops differ")
+        if not 1 <= self.enlarge[0] <= self.enlarge[1]:
+            raise ValueError(f"enlarge {self.enlarge} must be an increasing pair of numbers from 1")
+        if self.lr_path and self.enlarge[1] > 1:
+            raise ValueError(f"enlarge {self.enlarge} is for images that are degraded, not for the pairs of lr_path")
         if bad := [weight for _, weight in self.mixed if not weight > 0]:
             raise ValueError(f"the weight {bad[0]} in mixed is not positive")
 
@@ -115,13 +124,14 @@ class MakeExample(grain.transforms.RandomMap):
 
     crop: int
     flips: bool
+    enlarge: tuple[float, float]
     degradation: Degradation | None
 
     def random_map(self, element: Item, rng: np.random.Generator) -> Example:
         """Make one example."""
         if isinstance(element, Pair):
             return self._of_pair(element, rng)
-        hr = random_crop(element, self.crop, rng)
+        hr = enlarged_crop(element, self.crop, rng.uniform(*self.enlarge), rng)
         if self.flips:
             hr = turned(hr, random_symmetry(rng))
         if self.degradation is None:
@@ -158,7 +168,9 @@ def make_iterator(config: DataConfig, seed: int, process_index: int = 0, process
         FileNotFoundError: There are no images at `config.path`, or at one of the others.
         ValueError: The processes cannot share the batch evenly, or an image has no counterpart.
     """
-    make = MakeExample(crop=config.crop, flips=config.flips, degradation=config.degradation)
+    make = MakeExample(
+        crop=config.crop, flips=config.flips, enlarge=config.enlarge, degradation=config.degradation
+    )
     # Batches are cut from the endless row of examples only after these, as else the number of workers would show.
     return BatchIterator(_images(config, seed).random_map(make), config, process_index, process_count)
 
@@ -183,6 +195,16 @@ def random_crop(
     image = mirrored(image, size)
     top, left = random_corner(image, size, generator)
     return image[top : top + size, left : left + size]
+
+
+def enlarged_crop(
+    image: UInt8[np.ndarray, "h w 3"], size: int, factor: float, generator: np.random.Generator
+) -> UInt8[np.ndarray, "size size 3"]:
+    """A square crop at a random place of the image enlarged so many times (to whole pixels; bicubic)."""
+    source = random_crop(image, math.ceil(size / factor), generator)
+    if len(source) == size:
+        return source
+    return cv2.resize(source, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 def mirrored(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "h2 w2 3"]:
