@@ -283,11 +283,12 @@ def test_batches_are_those_of_the_readable_images(dirty: Path, tmp_path: Path, c
 def test_prepare_counts_and_names_them(dirty: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     config = PrepareConfig(images=dirty, out=tmp_path / "tiles", crop=64, stride=64, minimum_detail=0.0)
     manifest = prepare(config)
-    assert manifest["counts"]["unreadable"] == count(str) == len(set(manifest["unreadable"]))
+    unreadable = [message for part in manifest["parts"] for message in part["unreadable"]]
+    assert manifest["counts"]["unreadable"] == count(str) == len(set(unreadable))
     assert manifest["counts"]["photos"] == count(np.ndarray) + len(KINDS)
     told = capsys.readouterr().err
     assert told.count("skipped: ") == count(str)
-    assert all(f"skipped: {message}\n" in told for message in manifest["unreadable"])
+    assert all(f"skipped: {message}\n" in told for message in unreadable)
     assert len(open_source(tmp_path / "tiles")) == manifest["counts"]["tiles"]
 
 

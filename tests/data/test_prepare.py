@@ -1,16 +1,19 @@
 """Tiles on disk: all pixels, in order, the same every time, without TensorFlow."""
 
+import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import tvt_jax.data.prepare as prepare_module
 from tvt_jax.data.prepare import PrepareConfig, detail, main, prepare, tile_corners
-from tvt_jax.data.sources import open_source
+from tvt_jax.data.sources import open_source, read_image
 
 
 @pytest.fixture
@@ -66,11 +69,85 @@ def test_detail_is_the_mean_difference_of_neighbours():
     assert detail(np.zeros((1, 1, 3), np.uint8)) == 0
 
 
-def test_tiles_are_never_overwritten(photos: Path, tmp_path: Path):
+def files(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Contents and times of all files."""
+    return {
+        str(file.relative_to(folder)): (file.read_bytes(), file.stat().st_mtime_ns)
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+def test_parts_are_read_one_after_the_other(photos: Path, tmp_path: Path):
+    whole, parts = PrepareConfig(images=photos, out=tmp_path / "whole", crop=32, stride=16), tmp_path / "parts"
+    prepare(whole)
+    manifest = prepare(replace(whole, out=parts, photos_per_part=1))
+    assert [part["counts"]["tiles"] for part in manifest["parts"]] == [0, 0, 6, 1]  # damaged, flat, large, small
+    ours, theirs = open_source(parts), open_source(tmp_path / "whole")
+    assert len(ours) == len(theirs) == 7
+    for index in range(7):
+        np.testing.assert_array_equal(ours[index], theirs[index])
+
+
+def test_checksums_are_those_of_the_files(photos: Path, tmp_path: Path):
+    manifest = prepare(PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32))
+    (part,) = manifest["parts"]
+    assert any("array_record" in name for name in part["sha256"])
+    for name, checksum in part["sha256"].items():
+        assert hashlib.sha256((tmp_path / "tiles/part_00000" / name).read_bytes()).hexdigest() == checksum
+
+
+def test_the_same_command_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32, photos_per_part=1)
+
+    def break_off(path: Path) -> np.ndarray:
+        if path.name == "small.png":
+            raise KeyboardInterrupt
+        return read_image(path)
+
+    monkeypatch.setattr(prepare_module, "read_image", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config)
+    with pytest.raises(ValueError, match="not complete"):
+        open_source(config.out)
+    before = files(config.out / "part_00002")
+    assert before
+    monkeypatch.setattr(prepare_module, "read_image", read_image)
+    manifest = prepare(config)
+    assert manifest["counts"] == {"photos": 3, "unreadable": 1, "tiles": 5, "flat": 1}
+    assert files(config.out / "part_00002") == before
+    assert len(open_source(config.out)) == 5
+
+    done = files(config.out)
+    assert prepare(config)["counts"] == manifest["counts"]
+    changed = {name for name, file in files(config.out).items() if file != done[name]}
+    assert changed == {"manifest.json"}
+
+
+def test_a_damaged_part_is_written_anew(photos: Path, tmp_path: Path):
+    config = PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32, photos_per_part=1)
+    prepare(config)
+    (record,) = config.out.glob("part_00002/**/*.array_record*")
+    good = record.read_bytes()
+    record.write_bytes(good[:-5] + b"wrong")
+    prepare(config)
+    assert record.read_bytes() == good
+
+
+@pytest.mark.parametrize("change", ["settings", "photos", "manifest"])
+def test_other_tiles_are_never_overwritten(photos: Path, tmp_path: Path, change: str):
     config = PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32)
     prepare(config)
-    with pytest.raises(FileExistsError, match="holds tiles already"):
+    if change == "settings":
+        config = replace(config, stride=16)
+    elif change == "photos":
+        (photos / "damaged.jpg").unlink()
+    else:
+        (config.out / "manifest.json").unlink()
+    before = files(config.out)
+    with pytest.raises(FileExistsError, match="choose another --out"):
         prepare(config)
+    assert files(config.out) == before
 
 
 def test_nothing_left_is_an_error(photos: Path, tmp_path: Path):

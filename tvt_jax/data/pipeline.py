@@ -168,9 +168,7 @@ def make_iterator(config: DataConfig, seed: int, process_index: int = 0, process
         FileNotFoundError: There are no images at `config.path`, or at one of the others.
         ValueError: The processes cannot share the batch evenly, or an image has no counterpart.
     """
-    make = MakeExample(
-        crop=config.crop, flips=config.flips, enlarge=config.enlarge, degradation=config.degradation
-    )
+    make = MakeExample(crop=config.crop, flips=config.flips, enlarge=config.enlarge, degradation=config.degradation)
     # Batches are cut from the endless row of examples only after these, as else the number of workers would show.
     return BatchIterator(_images(config, seed).random_map(make), config, process_index, process_count)
 

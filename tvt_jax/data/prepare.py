@@ -2,10 +2,13 @@
 
     python -m tvt_jax.data.prepare --images DIR --out DIR --crop 320 --stride 256
 
-A training crop then costs the decoding of one tile instead of one photo. See docs/data.md.
+A training crop then costs the decoding of one tile instead of one photo. The same command goes on where it was cut off,
+and writes damaged files anew. See docs/data.md.
 """
 
+import hashlib
 import json
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -20,9 +23,10 @@ import tyro
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from tvt_jax.data.sources import UnreadableImageError, list_images, one_line, read_image
+from tvt_jax.data.sources import MANIFEST, UnreadableImageError, list_images, one_line, read_image
+from tvt_jax.files import write_whole
 
-MANIFEST = "manifest.json"
+Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,7 @@ class PrepareConfig:
         stride: Distance of tiles; the last row and column lie flush with the border.
         minimum_detail: Tiles with a mean absolute grey difference of neighbours below it (0 to 255) are left out:
             sky and blurred background teach little. 0 keeps all.
+        photos_per_part: Photos whose tiles are written together: so many are lost at most when the command is cut off.
     """
 
     images: Path
@@ -43,16 +48,19 @@ class PrepareConfig:
     crop: int = 320
     stride: int = 256
     minimum_detail: float = 2.0
+    photos_per_part: int = 1000
 
     def __post_init__(self) -> None:
         if not 0 < self.stride <= self.crop:
             raise ValueError(f"stride {self.stride} must be from 1 to the crop ({self.crop}), or pixels would be lost")
         if self.minimum_detail < 0:
             raise ValueError(f"minimum_detail {self.minimum_detail} must not be negative")
+        if self.photos_per_part < 1:
+            raise ValueError(f"photos_per_part {self.photos_per_part} must be positive")
 
 
 class Tiles(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of the tiles: `image` is a PPM (ten times faster to decode than PNG), `name` its file and place.
+    """TFDS builder of some photos' tiles: `image` is a PPM (ten times faster to decode than PNG), `name` its origin.
 
     Attributes:
         counts: How many photos, unreadable files, tiles and flat tiles were met.
@@ -61,11 +69,12 @@ class Tiles(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, config: PrepareConfig) -> None:
+    def __init__(self, config: PrepareConfig, photos: list[Path], folder: Path) -> None:
         self.settings = config
+        self.photos = photos
         self.counts: Counter[str] = Counter(photos=0, unreadable=0, tiles=0, flat=0)
         self.unreadable: list[str] = []
-        super().__init__(data_dir=str(config.out), file_format="array_record")
+        super().__init__(data_dir=str(folder), file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict({"image": tfds.features.Image(), "name": tfds.features.Text()})
@@ -76,8 +85,7 @@ class Tiles(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        root = self.settings.images
-        for path in list_images(root):
+        for path in self.photos:
             try:
                 photo = read_image(path)
             except UnreadableImageError as error:
@@ -91,7 +99,7 @@ class Tiles(tfds.core.GeneratorBasedBuilder):
                 if detail(tile) < self.settings.minimum_detail:
                     self.counts["flat"] += 1
                     continue
-                name = one_line(f"{path.relative_to(root).as_posix()}@{top},{left}")
+                name = one_line(f"{path.relative_to(self.settings.images).as_posix()}@{top},{left}")
                 yield self.counts["tiles"], {"image": encode_ppm(tile), "name": name}
                 self.counts["tiles"] += 1
 
@@ -121,30 +129,86 @@ def encode_ppm(tile: UInt8[np.ndarray, "h w 3"]) -> bytes:
     return b"P6\n%d %d\n255\n" % (width, height) + tile.tobytes()
 
 
-def prepare(config: PrepareConfig) -> dict[str, Any]:
-    """Write the tiles, and a manifest of settings and counts, which is returned.
+def prepare(config: PrepareConfig) -> Manifest:
+    """Write the tiles part by part, and a manifest of settings, counts and checksums, which is returned.
 
-    The same photos and settings give the same tiles in the same order.
+    Parts that an earlier call wrote stay if their checksums are right. The same photos and settings give the same
+    tiles in the same order, cut off or not.
 
     Raises:
-        FileExistsError: There are tiles in `out` already.
+        FileExistsError: `out` holds tiles of other photos or settings, or of an unknown origin.
         FileNotFoundError: There are no images.
         ValueError: No tile was left.
     """
+    photos = list_images(config.images)
+    manifest = _begin(config, photos)
+    parts = manifest["parts"]
+    for number, start in enumerate(range(0, len(photos), config.photos_per_part)):
+        folder = config.out / f"part_{number:05d}"
+        if number < len(parts) and _checksums(folder) == parts[number]["sha256"]:
+            continue
+        _save(config, manifest, complete=False)
+        shutil.rmtree(folder, ignore_errors=True)
+        parts[number : number + 1] = [_write_part(config, photos[start : start + config.photos_per_part], folder)]
+    manifest["counts"] = {name: sum(part["counts"][name] for part in parts) for name in parts[0]["counts"]}
+    if not manifest["counts"]["tiles"]:
+        raise ValueError(f"no tiles in {config.images}: {manifest['counts']}; lower --minimum-detail?")
+    _save(config, manifest, complete=True)
+    return manifest
+
+
+def _begin(config: PrepareConfig, photos: list[Path]) -> Manifest:
+    """The manifest that an earlier call left, or a new one."""
+    settings = {key: value for key, value in asdict(config).items() if key not in ("images", "out")}
+    begun = {"settings": settings, "photos": _fingerprint(config.images, photos)}
+    path = config.out / MANIFEST
+    if path.exists():
+        manifest = json.loads(path.read_text())
+        if any(manifest.get(key) != value for key, value in begun.items()):
+            raise FileExistsError(f"{config.out} holds tiles of other photos or settings; choose another --out")
+        return manifest
     if any(config.out.glob("**/features.json")):
-        raise FileExistsError(f"{config.out} holds tiles already; remove it or choose another --out")
-    list_images(config.images)
-    builder = Tiles(config)
+        raise FileExistsError(f"{config.out} holds tiles without a manifest; choose another --out")
+    return {"complete": False, **begun, "counts": {}, "parts": []}
+
+
+def _save(config: PrepareConfig, manifest: Manifest, complete: bool) -> None:
+    manifest["complete"] = complete
+    write_whole(config.out / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+
+
+def _fingerprint(root: Path, photos: list[Path]) -> dict[str, int | str]:
+    """What tells whether the photos are the same: how many, and a checksum of their names and sizes."""
+    names_and_sizes = [(str(photo.relative_to(root)), _size(photo)) for photo in photos]
+    return {"files": len(photos), "sha256": hashlib.sha256(repr(names_and_sizes).encode()).hexdigest()}
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _write_part(config: PrepareConfig, photos: list[Path], folder: Path) -> dict[str, Any]:
+    """Write the tiles of some photos as a TFDS data set; returns what the manifest says of them."""
+    builder = Tiles(config, photos, folder)
     try:
         builder.download_and_prepare()
-    except AssertionError as error:  # TFDS refuses to write nothing
+    except AssertionError:  # TFDS refuses to write nothing
         if builder.counts["tiles"]:
             raise
-        raise ValueError(f"no tiles in {config.images}: {dict(builder.counts)}; lower --minimum-detail?") from error
-    settings = {key: value for key, value in asdict(config).items() if key not in ("images", "out")}
-    manifest = {"settings": settings, "counts": dict(builder.counts), "unreadable": builder.unreadable}
-    (config.out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-    return manifest
+        shutil.rmtree(folder, ignore_errors=True)
+    return {"counts": dict(builder.counts), "unreadable": builder.unreadable, "sha256": _checksums(folder)}
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file below a folder, hashed a piece at a time."""
+    checksums = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            checksums[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return checksums
 
 
 def main() -> None:

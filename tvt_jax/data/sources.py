@@ -1,6 +1,7 @@
 """Where training images come from: a folder tree of pictures, or the tiles that `tvt_jax.data.prepare` wrote."""
 
 import io
+import json
 import logging
 import os
 import re
@@ -14,6 +15,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"})
+
+MANIFEST = "manifest.json"  # beside the tiles that `tvt_jax.data.prepare` wrote, and says whether they are complete
 
 _ROLE = re.compile(r"[_-](?:LR|SR|HR|GT)\d*$", re.IGNORECASE)
 
@@ -91,13 +94,13 @@ class PairSource:
 
 
 class TileSource:
-    """The tiles in a directory written by `tvt_jax.data.prepare`: ArrayRecord through TFDS."""
+    """The tiles in directories that `tvt_jax.data.prepare` wrote, one after the other: ArrayRecord through TFDS."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, paths: Iterable[Path]) -> None:
         # Half a second that users of folders need not wait for.
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(str(path))
+        builder = tfds.builder_from_directories([str(path) for path in paths])
         self._records = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
 
     def __len__(self) -> int:
@@ -140,13 +143,17 @@ def open_source(path: str | Path) -> ReadableSource:
 
     Raises:
         FileNotFoundError: There are neither tiles nor images.
-        ValueError: There are several sets of tiles.
+        ValueError: The tiles are not complete, or there are several sets of them.
     """
     # TFDS puts a data set into NAME/VERSION/ and marks it with this file.
-    tiles = sorted(Path(path).glob("**/features.json"))
-    if len(tiles) > 1:
-        raise ValueError(f"{path} holds {len(tiles)} data sets; name one of them, e.g. {tiles[0].parent}")
-    return ReadableSource(TileSource(tiles[0].parent) if tiles else FolderSource(path))
+    tiles = [file.parent for file in sorted(Path(path).glob("**/features.json"))]
+    manifest = Path(path, MANIFEST)
+    if tiles and manifest.exists():
+        if not json.loads(manifest.read_text())["complete"]:
+            raise ValueError(f"the tiles in {path} are not complete: give the same tvt_jax.data.prepare command again")
+    elif len(tiles) > 1:
+        raise ValueError(f"{path} holds {len(tiles)} data sets; name one of them, e.g. {tiles[0]}")
+    return ReadableSource(TileSource(tiles) if tiles else FolderSource(path))
 
 
 def by_partner_name(files: Iterable[Path], root: Path) -> dict[str, Path]:
