@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
+from tvt_jax.models.remat import PRODUCT
+
 QUERY_BLOCK = 1024
 _TILE = 1024  # tokens: what splash attention's tiles must divide
 _WIDEST = 128  # channels of a head that fit the flash kernels
@@ -82,7 +84,9 @@ def _splash(query: Array, key: Array, value: Array, interpret: bool = False) -> 
     )
     mask = splash.FullMask((query.shape[1], key.shape[1]))
     mask_of_heads = splash.MultiHeadMask([mask] * query.shape[2])
-    kernel = splash.make_splash_mha_single_device(mask_of_heads, block_sizes=sizes, interpret=interpret)
+    kernel = splash.make_splash_mha_single_device(
+        mask_of_heads, block_sizes=sizes, interpret=interpret, residual_checkpoint_name=PRODUCT
+    )
     scaled = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
     heads_first = (part.swapaxes(1, 2) for part in (scaled, key, value))
     return jax.vmap(kernel)(*heads_first).swapaxes(1, 2)

@@ -14,9 +14,9 @@ Block = TypeVar("Block", bound=type[nn.Module])
 # `blocks` keeps only what goes into a residual block or transformer.
 Remat = Literal["none", "products", "blocks"]
 
-_PRODUCT = "product"
+PRODUCT = "product"
 _POLICIES: dict[Remat, Callable[..., Any]] = {
-    "products": jax.checkpoint_policies.save_only_these_names(_PRODUCT),
+    "products": jax.checkpoint_policies.save_only_these_names(PRODUCT),
     "blocks": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -28,4 +28,4 @@ def rematerialised(block: Block, remat: Remat) -> Block:
 
 def product(x: Array) -> Array:
     """Mark a result that is dear to compute, for `products` to keep."""
-    return checkpoint_name(x, _PRODUCT)
+    return checkpoint_name(x, PRODUCT)

@@ -145,27 +145,29 @@ class AdaptStage:
         return replace(state, params=params, opt_state=opt_state, ema=ema), metrics
 
     def _gradients(self, state: State, frozen: PyTree, batch: PyTree, rng: PRNGKeyArray) -> tuple[PyTree, dict]:
-        rng_vsd, rng_fake = jax.random.split(rng)
-
-        def student_loss(student: PyTree) -> tuple[Array, tuple[dict[str, Array], Array]]:
-            latent, target = self._restore_latent(student, frozen, batch["lr"]), to_float(batch["hr"])
-            losses = {}
-            if self.latent_weight:
-                losses["latent"] = self.latent_weight * jnp.abs(latent - self._encode(frozen, target)).mean()
-            if self.mse_weight or self.perceptual.lpips_weight or self.perceptual.dists_weight:
-                image = self._fix_color(self._decode(frozen, latent), batch["lr"])
-                losses |= self._pixel_losses(frozen, image, target)
-            if self.vsd_weight:
-                losses["vsd"] = self.vsd_weight * self._vsd(state.params["fake"], frozen, latent, rng_vsd)
-            return sum(losses.values(), jnp.zeros(())), (losses, latent)
-
-        student = state.params["student"]
-        (loss, (metrics, latent)), grads = jax.value_and_grad(student_loss, has_aux=True)(student)
+        rng_student, rng_fake = jax.random.split(rng)
+        student, fake = state.params["student"], state.params.get("fake")
+        student_loss = jax.value_and_grad(self.student_loss, has_aux=True)
+        (loss, (metrics, latent)), grads = student_loss(student, fake, frozen, batch, rng_student)
         grads, metrics = {"student": grads}, {"loss": loss, **metrics}
         if self.vsd_weight:
-            fake_loss = jax.value_and_grad(self._fake_loss)
-            metrics["fake"], grads["fake"] = fake_loss(state.params["fake"], frozen, latent, rng_fake)
+            metrics["fake"], grads["fake"] = jax.value_and_grad(self.fake_loss)(fake, frozen, latent, rng_fake)
         return grads, metrics
+
+    def student_loss(
+        self, student: PyTree, fake: PyTree, frozen: PyTree, batch: PyTree, rng: PRNGKeyArray
+    ) -> tuple[Array, tuple[dict[str, Array], Array]]:
+        """Sum of the student's losses, each of them weighted, and its scaled latent."""
+        latent, target = self._restore_latent(student, frozen, batch["lr"]), to_float(batch["hr"])
+        losses = {}
+        if self.latent_weight:
+            losses["latent"] = self.latent_weight * jnp.abs(latent - self._encode(frozen, target)).mean()
+        if self.mse_weight or self.perceptual.lpips_weight or self.perceptual.dists_weight:
+            image = self._fix_color(self._decode(frozen, latent), batch["lr"])
+            losses |= self._pixel_losses(frozen, image, target)
+        if self.vsd_weight:
+            losses["vsd"] = self.vsd_weight * self._vsd(fake, frozen, latent, rng)
+        return sum(losses.values(), jnp.zeros(())), (losses, latent)
 
     def _pixel_losses(self, frozen: PyTree, image: Array, target: Array) -> dict[str, Array]:
         weighted = self.perceptual.weighted(frozen["perceptual"], image, target)
@@ -231,7 +233,7 @@ class AdaptStage:
         estimates = NoiseSchedule().predict_x0(noisy, noise, timesteps).reshape(-1, 2, *noisy.shape[1:])
         return guide(estimates[:, 0], estimates[:, 1], self.guidance)
 
-    def _fake_loss(self, fake: PyTree, frozen: PyTree, latent: Array, rng: PRNGKeyArray) -> Array:
+    def fake_loss(self, fake: PyTree, frozen: PyTree, latent: Array, rng: PRNGKeyArray) -> Array:
         """Squared error of the fake score's noise prediction on the student's results."""
         rng_patches, rng_time, rng_noise = jax.random.split(rng, 3)
         latent = draw_patches(rng_patches, jax.lax.stop_gradient(latent), self.vsd_patches, self.vsd_drawn)

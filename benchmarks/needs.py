@@ -1,0 +1,131 @@
+"""What a full-size step needs at least, and what its program takes: FLOPs, and the UNet weights that are held.
+
+    python -m benchmarks.needs [--config configs/sd21/adapt.py] [--topology v5e:2x2] [--out runs/needs]
+
+Nothing is compiled: the program is traced, for TPUs that need not be there, and its products are counted.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import jax
+import tyro
+
+from benchmarks import report
+from tvt_jax.config import TrainConfig, load_config
+from tvt_jax.data.pipeline import batch_shapes
+from tvt_jax.models.remat import Remat
+from tvt_jax.stages.adapt import AdaptStage
+from tvt_jax.stages.compute import unet_shapes
+from tvt_jax.train.flops import Flops, count_flops, count_needed_flops
+from tvt_jax.train.plan import topology_devices
+from tvt_jax.train.program import Program
+from tvt_jax.train.sharding import make_mesh
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """A step on paper.
+
+    Attributes:
+        config: of an adapt stage.
+        topology: of TPUs, with an image for each chip.
+        out: where the figures go, without ending.
+    """
+
+    config: Path = Path("configs/sd21/adapt.py")
+    topology: str = "v5e:2x2"
+    out: Path = Path("runs/needs")
+
+
+def measure(config: TrainConfig, devices: list[Any]) -> dict[str, Any]:
+    """FLOPs of an image in T, and bytes of UNet weights in GB."""
+    stage, images = config.stage, len(devices)
+    assert isinstance(stage, AdaptStage)
+    config = replace(config, data=replace(config.data, batch=images))
+    flops = {"needed": needed(program_of(config, devices), config, stage)}
+    for remat in get_args(Remat):
+        changed = replace(config, stage=replace(stage, compute=replace(stage.compute, remat=remat)))
+        step = program_of(changed, devices).trace_step(batch_of(changed, devices))
+        flops[remat] = count_flops(step.jaxpr.jaxpr)
+    per_image = {name: [count / images / 1e12 for count in counts] for name, counts in flops.items()}
+    return {"flops": per_image, "weights": weights(program_of(config, devices), stage)}
+
+
+def program_of(config: TrainConfig, devices: list[Any]) -> Program:
+    """The step's program for these devices."""
+    return Program(config, make_mesh(config.data_shards, config.fsdp_shards, devices), config.stage.abstract())
+
+
+def batch_of(config: TrainConfig, devices: list[Any]) -> dict[str, Any]:
+    """Shapes of a batch, split over these devices."""
+    return program_of(config, devices).abstract_batch(batch_shapes(config.data))
+
+
+def needed(program: Program, config: TrainConfig, stage: AdaptStage) -> Flops:
+    """What reverse mode cannot do without for the losses of student and fake score."""
+    student, fake = program.state.params["student"], program.state.params["fake"]
+    rng = jax.eval_shape(lambda: jax.random.key(0))
+    batch = program.abstract_batch(batch_shapes(config.data))
+    with jax.set_mesh(program.mesh):
+        _, (_, latent) = jax.eval_shape(stage.student_loss, student, fake, program.frozen, batch, rng)
+        parts = [
+            needed_for(stage.student_loss, student, (fake, program.frozen, batch, rng)),
+            needed_for(stage.fake_loss, fake, (program.frozen, latent, rng)),
+        ]
+    return Flops(*map(sum, zip(*parts, strict=True)))
+
+
+def needed_for(loss: Any, trained: Any, others: tuple[Any, ...]) -> Flops:
+    """The same for one loss, and gradients by its first argument."""
+    jaxpr = jax.make_jaxpr(loss)(trained, *others).jaxpr
+    wanted = [True] * len(jax.tree.leaves(trained))
+    return count_needed_flops(jaxpr, wanted + [False] * (len(jaxpr.invars) - len(wanted)))
+
+
+def weights(program: Program, stage: AdaptStage) -> dict[str, float]:
+    """Bytes of UNet weights in GB: what is held here, and three UNets of which two are trained in float32."""
+    student, prior = (count(unet_shapes(shape)) for shape in (stage.student, stage.prior))
+    held = [*jax.tree.leaves(program.frozen["prior"]), *jax.tree.leaves(program.state.params)]
+    return {
+        "held": sum(leaf.size * leaf.dtype.itemsize for leaf in held) / 1e9,
+        "trained": 4 * count(program.state.params) / 1e9,
+        "three UNets": (4 * (student + prior) + 2 * prior) / 1e9,
+    }
+
+
+def count(params: Any) -> int:
+    """Number of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Both tables in Markdown."""
+    least = sum(figures["flops"]["needed"])
+    flops = [
+        [name, f"{sum(both):.2f}", f"{both[0]:.2f}", f"{both[1]:.2f}", f"{sum(both) / least:.3f}"]
+        for name, both in figures["flops"].items()
+    ]
+    whole = figures["weights"]["three UNets"]
+    held = [[name, f"{size:.2f}", f"{size / whole:.3f}"] for name, size in figures["weights"].items()]
+    header = ["T FLOPs an image", "all", "XLA's", "attention kernels'", "over needed"]
+    return tables((header, flops), (["UNet weights", "GB", "of three UNets"], held))
+
+
+def tables(*parts: tuple[list[str], Iterable[list[str]]]) -> str:
+    """Tables below each other."""
+    return "\n\n".join(report.markdown(header, list(rows)) for header, rows in parts)
+
+
+def main() -> None:
+    """Entry point."""
+    options = tyro.cli(Options, description=__doc__)
+    figures = measure(load_config(str(options.config), []), topology_devices(options.topology))
+    report.write(options.out, figures, table(figures))
+    print(table(figures))
+
+
+if __name__ == "__main__":
+    report.run_as_command(main)
