@@ -12,7 +12,7 @@ from tests.stages.micro import micro_config
 def test_a_step_multiplies_what_it_needs_and_what_it_computes_again(tmp_path: Path):
     figures = needs.measure(micro_config("adapt", tmp_path), jax.devices()[:1])
     flops = {name: sum(both) for name, both in figures["flops"].items()}
-    # Networks of eight channels: the padding of their few convolutions counts more than at full size, where it is .03 %.
+    # With eight channels the padding of convolutions counts more than at full size, where it is .03 %.
     assert flops["none"] == pytest.approx(flops["needed"], rel=0.02)
     assert flops["none"] <= flops["products"] < flops["blocks"]
     held = figures["weights"]
