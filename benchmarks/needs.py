@@ -5,7 +5,6 @@
 Nothing is compiled: the program is traced, for TPUs that need not be there, and its products are counted.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +15,7 @@ import tyro
 from benchmarks import report
 from tvt_jax.config import TrainConfig, load_config
 from tvt_jax.data.pipeline import batch_shapes
+from tvt_jax.model_folder import count_parameters
 from tvt_jax.models.remat import Remat
 from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.stages.compute import unet_shapes
@@ -41,34 +41,30 @@ class Options:
 
 
 def measure(config: TrainConfig, devices: list[Any]) -> dict[str, Any]:
-    """FLOPs of an image in T, and bytes of UNet weights in GB."""
+    """FLOPs of an image in T, and bytes of UNet weights in GB.
+
+    Raises:
+        ValueError: the configuration is not of an adapt stage.
+    """
     stage, images = config.stage, len(devices)
-    assert isinstance(stage, AdaptStage)
+    if not isinstance(stage, AdaptStage):
+        raise ValueError(f"the configuration is of a {type(stage).__name__}; give one of an AdaptStage")
     config = replace(config, data=replace(config.data, batch=images))
-    flops = {"needed": needed(program_of(config, devices), config, stage)}
+    mesh, frozen = make_mesh(config.data_shards, config.fsdp_shards, devices), stage.abstract()
+    program = Program(config, mesh, frozen)
+    batch = program.abstract_batch(batch_shapes(config.data))
+    flops = {"needed": needed(program, batch, stage)}
     for remat in get_args(Remat):
         changed = replace(config, stage=replace(stage, compute=replace(stage.compute, remat=remat)))
-        step = program_of(changed, devices).trace_step(batch_of(changed, devices))
-        flops[remat] = count_flops(step.jaxpr.jaxpr)
+        flops[remat] = count_flops(Program(changed, mesh, frozen).trace_step(batch).jaxpr.jaxpr)
     per_image = {name: [count / images / 1e12 for count in counts] for name, counts in flops.items()}
-    return {"flops": per_image, "weights": weights(program_of(config, devices), stage)}
+    return {"flops": per_image, "weights": weights(program, stage)}
 
 
-def program_of(config: TrainConfig, devices: list[Any]) -> Program:
-    """The step's program for these devices."""
-    return Program(config, make_mesh(config.data_shards, config.fsdp_shards, devices), config.stage.abstract())
-
-
-def batch_of(config: TrainConfig, devices: list[Any]) -> dict[str, Any]:
-    """Shapes of a batch, split over these devices."""
-    return program_of(config, devices).abstract_batch(batch_shapes(config.data))
-
-
-def needed(program: Program, config: TrainConfig, stage: AdaptStage) -> Flops:
+def needed(program: Program, batch: dict[str, Any], stage: AdaptStage) -> Flops:
     """What reverse mode cannot do without for the losses of student and fake score."""
     student, fake = program.state.params["student"], program.state.params["fake"]
     rng = jax.eval_shape(lambda: jax.random.key(0))
-    batch = program.abstract_batch(batch_shapes(config.data))
     with jax.set_mesh(program.mesh):
         _, (_, latent) = jax.eval_shape(stage.student_loss, student, fake, program.frozen, batch, rng)
         parts = [
@@ -87,18 +83,13 @@ def needed_for(loss: Any, trained: Any, others: tuple[Any, ...]) -> Flops:
 
 def weights(program: Program, stage: AdaptStage) -> dict[str, float]:
     """Bytes of UNet weights in GB: what is held here, and three UNets of which two are trained in float32."""
-    student, prior = (count(unet_shapes(shape)) for shape in (stage.student, stage.prior))
+    student, prior = (count_parameters(unet_shapes(shape)) for shape in (stage.student, stage.prior))
     held = [*jax.tree.leaves(program.frozen["prior"]), *jax.tree.leaves(program.state.params)]
     return {
         "held": sum(leaf.size * leaf.dtype.itemsize for leaf in held) / 1e9,
-        "trained": 4 * count(program.state.params) / 1e9,
+        "trained": 4 * count_parameters(program.state.params) / 1e9,
         "three UNets": (4 * (student + prior) + 2 * prior) / 1e9,
     }
-
-
-def count(params: Any) -> int:
-    """Number of parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -111,12 +102,7 @@ def table(figures: dict[str, Any]) -> str:
     whole = figures["weights"]["three UNets"]
     held = [[name, f"{size:.2f}", f"{size / whole:.3f}"] for name, size in figures["weights"].items()]
     header = ["T FLOPs an image", "all", "XLA's", "attention kernels'", "over needed"]
-    return tables((header, flops), (["UNet weights", "GB", "of three UNets"], held))
-
-
-def tables(*parts: tuple[list[str], Iterable[list[str]]]) -> str:
-    """Tables below each other."""
-    return "\n\n".join(report.markdown(header, list(rows)) for header, rows in parts)
+    return f"{report.markdown(header, flops)}\n\n{report.markdown(['UNet weights', 'GB', 'of three UNets'], held)}"
 
 
 def main() -> None:

@@ -18,3 +18,8 @@ def test_a_step_multiplies_what_it_needs_and_what_it_computes_again(tmp_path: Pa
     held = figures["weights"]
     assert held["trained"] < held["held"] < held["three UNets"]
     assert "| needed |" in needs.table(figures)
+
+
+def test_other_stages_are_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="of a DecoderStage"):
+        needs.measure(micro_config("decoder", tmp_path), jax.devices()[:1])

@@ -124,6 +124,14 @@ def test_the_same_command_goes_on(photos: Path, tmp_path: Path, monkeypatch: pyt
     assert changed == {"manifest.json"}
 
 
+def test_tiles_whose_manifest_does_not_tell_are_refused(photos: Path, tmp_path: Path):
+    config = PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32)
+    prepare(config)
+    (config.out / "manifest.json").write_text('{"settings": {}, "counts": {}}')
+    with pytest.raises(ValueError, match="not complete"):
+        open_source(config.out)
+
+
 def test_a_damaged_part_is_written_anew(photos: Path, tmp_path: Path):
     config = PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32, photos_per_part=1)
     prepare(config)

@@ -149,7 +149,7 @@ def open_source(path: str | Path) -> ReadableSource:
     tiles = [file.parent for file in sorted(Path(path).glob("**/features.json"))]
     manifest = Path(path, MANIFEST)
     if tiles and manifest.exists():
-        if not json.loads(manifest.read_text())["complete"]:
+        if not json.loads(manifest.read_text()).get("complete"):
             raise ValueError(f"the tiles in {path} are not complete: give the same tvt_jax.data.prepare command again")
     elif len(tiles) > 1:
         raise ValueError(f"{path} holds {len(tiles)} data sets; name one of them, e.g. {tiles[0]}")

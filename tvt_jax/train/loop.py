@@ -15,7 +15,7 @@ import jax
 from tvt_jax.config import TrainConfig, differences, to_json
 from tvt_jax.data.pipeline import make_iterator
 from tvt_jax.files import write_whole
-from tvt_jax.model_folder import write_model
+from tvt_jax.model_folder import count_parameters, write_model
 from tvt_jax.train import wandb_run
 from tvt_jax.train.checkpoint import Checkpoints, newest, restore, restore_best
 from tvt_jax.train.metrics import Log, Timer
@@ -174,7 +174,7 @@ def _resume(
         print("warning: the config is not the one this run began with:\n  " + "\n  ".join(changed), file=sys.stderr)
     if jax.process_index() == 0:
         write_whole(path, json.dumps(now, indent=2) + "\n")
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    parameters = count_parameters(state.params)
     begin = f"going on from step {int(state.step)}" if restored else "starting at step 0"
     print(f"{begin} of {config.steps}: {parameters:,} trainable parameters, {program.mesh.size} "
           f"{jax.devices()[0].platform} device(s)", flush=True)  # fmt: skip
