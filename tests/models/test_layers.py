@@ -56,6 +56,18 @@ def test_group_norm_names_channels_it_cannot_split():
         GroupNorm(4).init(jax.random.key(0), jnp.ones((1, 2, 2, 6)))
 
 
+@pytest.mark.parametrize("mean", [0.0, 10.0])
+def test_the_moments_of_bfloat16_pixels_are_float32_s(mean: float):
+    """Taken in one pass: against float64, on the same rounded pixels, far from zero and about it."""
+    x = jnp.asarray(np.random.default_rng(0).normal(mean, 1.0, (2, 32, 32, 8)), jnp.bfloat16)
+    result = GroupNorm(4).apply({"params": {"scale": jnp.ones(8), "bias": jnp.zeros(8)}}, x)
+    groups = np.asarray(x, np.float64).reshape(2, 32 * 32, 4, 2)
+    deviation = groups - groups.mean((1, 3), keepdims=True)
+    expected = deviation / np.sqrt(np.square(deviation).mean((1, 3), keepdims=True) + 1e-6)
+    # Ten deviations from zero the variance loses a hundredfold of float32's 6e-8, in a sum of 2,048 squares.
+    np.testing.assert_allclose(result, expected.reshape(x.shape), atol=2e-5 * (1 + mean))
+
+
 @pytest.mark.parametrize("side", [1, 5, 16])
 def test_nearest_resize_picks_torchs_pixels(side: int):
     """To the sizes that a UNet asks for (2n and 2n - 1), and to some that it does not."""

@@ -20,19 +20,21 @@ needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, re
 def test_the_local_devices(capsys):
     """Shapes are enough: there are no images and no models."""
     config = toy_config(Path("nowhere"), fsdp_shards=2)
-    assert plan.run(config, "local", find_batch=False, as_json=True) == 0
+    assert plan.run(config, "local", find_batch=False, quick=False, as_json=True) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["chips"], found["batch"], found["fits"]) == (4, 4, True)
     # Two products of 3 x 64 numbers, forward and backward; the input of the first needs no gradient.
     pixels = 4 * 16 * 16
     assert found["flops"] == 5 * 2 * pixels * 3 * 64 / 4
+    assert found["compiled_flops"] >= found["flops"]
     assert 0 < found["arguments"] <= found["peak"]
 
 
 def test_the_largest_batch_that_fits(monkeypatch, capsys):
     """Found between powers of two, in whole images a chip."""
 
-    def pretend(config, topology, devices):
+    def pretend(config, topology, devices, quick):
+        assert quick
         images = config.data.batch // 4
         return plan.Plan(topology=topology, chips=4, batch=config.data.batch, fits=images <= 11, reason="12 GB")
 
@@ -46,7 +48,7 @@ def test_the_largest_batch_that_fits(monkeypatch, capsys):
 def test_what_does_not_fit_says_what_to_try(monkeypatch, capsys):
     verdict = plan.Plan(topology="v5e:2x2", chips=4, batch=64, fits=False, reason="Used 20.3G of 15.75G hbm")
     monkeypatch.setattr(plan, "make_plan", lambda *_: verdict)
-    assert plan.run(toy_config(Path("nowhere")), "local", find_batch=False, as_json=False) == 1
+    assert plan.run(toy_config(Path("nowhere")), "local", find_batch=False, quick=False, as_json=False) == 1
     assert "does not fit: Used 20.3G of 15.75G hbm; try more fsdp_shards" in capsys.readouterr().out
 
 

@@ -37,10 +37,10 @@ def attend(
 def _kernel(platform: str, query: Array, key: Array) -> Callable[[Array, Array, Array], Array]:
     """Choose the fastest way that the platform has for attention of this shape."""
     tokens, others, channels = query.shape[1], key.shape[1], query.shape[-1]
-    if others <= QUERY_BLOCK:
-        return _blocked
     if platform == "tpu" and tokens % _TILE == others % _TILE == 0 and channels <= _WIDEST:
         return _splash
+    if others <= QUERY_BLOCK:
+        return _blocked
     if platform in ("gpu", "cuda") and query.dtype != jnp.float32 and channels <= _WIDEST and channels % 8 == 0:
         return partial(jax.nn.dot_product_attention, implementation="cudnn")
     return _blocked

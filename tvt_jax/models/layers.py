@@ -98,7 +98,10 @@ class Dense(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation in float32 with the variance taken about the mean, as torch takes it.
+    """Group normalisation in float32, with the variance taken about the mean, as torch takes it.
+
+    Of bfloat16 pixels both moments are taken in one pass, which TPUs add to the convolution before it. What float32
+    then loses of the variance, about 1e-7 of the squared mean, is less than what the rounding of the pixels has added.
 
     Attributes:
         num_groups: groups of channels; must divide them.
@@ -118,9 +121,13 @@ class GroupNorm(nn.Module):
             raise ValueError(f"{channels} channels cannot be split into norm_num_groups={self.num_groups} groups")
         scale = self.param("scale", nn.initializers.ones_init(), (channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
-        x = x.astype(jnp.float32)
+        one_pass, x = x.dtype == jnp.bfloat16, x.astype(jnp.float32)
         mean = self._group_mean(x)
-        gain = jax.lax.rsqrt(self._group_mean(jnp.square(x - mean)) + self.epsilon) * scale
+        if one_pass:
+            variance = jax.nn.relu(self._group_mean(jnp.square(x)) - jnp.square(mean))
+        else:
+            variance = self._group_mean(jnp.square(x - mean))
+        gain = jax.lax.rsqrt(variance + self.epsilon) * scale
         # One multiply and one add a pixel: the full-resolution levels are bound by memory, not arithmetic.
         return (x * gain + (bias - mean * gain)).astype(self.dtype)
 

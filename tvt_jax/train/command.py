@@ -20,6 +20,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     what.add_argument("--workdir", type=Path, help="checkpoints, logs and the model go here")
     what.add_argument("--plan", metavar="TOPOLOGY", help="compile for a TPU topology such as v5e:4x4, or `local`")
     parser.add_argument("--find-batch", action="store_true", help="with --plan: the largest batch that fits")
+    parser.add_argument("--quick", action="store_true", help="with --plan: all but the time, in a fraction of it")
     parser.add_argument("--json", action="store_true", help="with --plan: print JSON")
     parser.add_argument(
         "--export",
@@ -40,11 +41,11 @@ def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
         ValueError: the arguments do not go together, or a value makes no sense.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)  # what orbax has to say is said by us
-    if (arguments.find_batch or arguments.json) and not arguments.plan:
-        raise ValueError("--find-batch and --json go with --plan")
+    if (arguments.find_batch or arguments.quick or arguments.json) and not arguments.plan:
+        raise ValueError("--find-batch, --quick and --json go with --plan")
     config = load_config(arguments.config, overrides)
     if arguments.plan:
-        return plan.run(config, arguments.plan, arguments.find_batch, arguments.json)
+        return plan.run(config, arguments.plan, arguments.find_batch, arguments.quick, arguments.json)
     distributed.start(arguments)
     if arguments.export:
         export(config, arguments.workdir, best=arguments.export == "best")

@@ -14,7 +14,8 @@ _ARRAY = re.compile(r"\b(pred|[a-z]+\d+)(?:e\dm\d\w*)?\[([\d,]*)\]")
 _WHILE = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _CALL = re.compile(r" (?:conditional|call|async-start)\(.*")
 _CALLED = re.compile(r"(?:to_apply|calls|branch_computations|true_computation|false_computation)=\{?([%\w.\-, ]+)\}?")
-_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+# The largest 64-bit number stands where the compiler has no estimate.
+_CYCLES = re.compile(r'"estimated_cycles":"(\d{1,18})"')
 _CONSTANT = re.compile(r"s32\[\][^ ]* constant\((\d+)\)")
 
 

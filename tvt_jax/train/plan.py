@@ -54,9 +54,11 @@ class Plan:
         arguments: state, frozen parameters and batch.
         temporaries: what the step needs beside them.
         peak: the most at any time.
-        flops: of matrix products and convolutions, recomputation included.
+        flops: of matrix products and convolutions in the step as written, recomputation included.
+        compiled_flops: of what the compiler made of it, all arithmetic, padding and work done twice included; loops
+            count once.
         seconds: of a step, by the compiler's estimate of cycles, and Pallas kernels at what their shapes allow of the
-            peak; without waiting for other chips. 0 where it estimates none.
+            peak; without waiting for other chips. 0 where it estimates none, and when compiled with little effort.
         utilisation: share of the peak that `flops` in `seconds` are.
         collectives: kind -> (how many, bytes of their results).
         compile_seconds: on this machine.
@@ -72,16 +74,19 @@ class Plan:
     temporaries: float = 0.0
     peak: float = 0.0
     flops: float = 0.0
+    compiled_flops: float = 0.0
     seconds: float = 0.0
     utilisation: float = 0.0
     collectives: dict[str, tuple[float, float]] | None = None
     compile_seconds: float = 0.0
 
 
-def run(config: TrainConfig, topology: str, find_batch: bool, as_json: bool) -> int:
+def run(config: TrainConfig, topology: str, find_batch: bool, quick: bool, as_json: bool) -> int:
     """What `train.py --plan` does: prints the plan, and returns 0 when the step fits, 1 when not."""
     devices = topology_devices(topology)
-    plan = largest(config, topology, devices) if find_batch else make_plan(config, topology, devices)
+    plan = largest(config, topology, devices) if find_batch else make_plan(config, topology, devices, quick)
+    if find_batch and plan.fits and not quick:
+        plan = make_plan(_with_batch(config, plan.batch), topology, devices)
     print(json.dumps(asdict(plan), indent=1) if as_json else describe(plan), flush=True)
     return 0 if plan.fits else 1
 
@@ -111,8 +116,11 @@ def topology_devices(topology: str) -> list[Any]:
         ) from error
 
 
-def make_plan(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
-    """Compile the step of `config` for these devices and read off what it takes."""
+def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: bool = False) -> Plan:
+    """Compile the step of `config` for these devices and read off what it takes.
+
+    `quick` keeps the compiler from searching for fast kernels: all is the same but the time, which is not told then.
+    """
     mesh = make_mesh(config.data_shards, config.fsdp_shards, devices)
     program = Program(config, mesh, config.stage.abstract())
     plan = partial(Plan, topology=topology, chips=mesh.size, batch=config.data.batch)
@@ -120,7 +128,7 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
     batch = program.abstract_batch(batch_shapes(config.data))
     traced = program.trace_step(batch)
     try:
-        compiled = traced.lower().compile()
+        compiled = traced.lower().compile({"exec_time_optimization_effort": -1.0} if quick else None)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -131,7 +139,7 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
     peak = arguments + analysis.output_size_in_bytes - analysis.alias_size_in_bytes + temporaries
     counted = count_flops(traced.jaxpr.jaxpr)
     flops = sum(counted) / mesh.size
-    predicted = _seconds(chip, cost.cycles, counted.kernels / mesh.size)
+    predicted = 0.0 if quick else _seconds(chip, cost.cycles, counted.kernels / mesh.size)
     return plan(
         fits=not chip.memory or peak <= chip.memory * _GIB,
         memory=chip.memory * _GIB,
@@ -139,6 +147,7 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
         temporaries=temporaries,
         peak=peak,
         flops=flops,
+        compiled_flops=compiled.cost_analysis()["flops"] + counted.kernels / mesh.size,
         seconds=predicted,
         utilisation=flops / (predicted * chip.flops) if predicted else 0.0,
         collectives=cost.collectives,
@@ -147,12 +156,11 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
 
 
 def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
-    """The plan of the largest batch that fits, in images a chip: doubled until it does not, then halved between."""
+    """The quick plan of the largest batch that fits: images a chip doubled until not, then halved between."""
 
     def attempt(images: int) -> Plan:
-        batch = images * chips * config.stage.accumulation
         print(f"trying {images} images a chip", file=sys.stderr, flush=True)
-        return make_plan(replace(config, data=replace(config.data, batch=batch)), topology, devices)
+        return make_plan(_with_batch(config, images * chips * config.stage.accumulation), topology, devices, quick=True)
 
     chips = make_mesh(config.data_shards, config.fsdp_shards, devices).size
     good, low, high = attempt(1), 1, 2
@@ -178,7 +186,7 @@ def describe(plan: Plan) -> str:
         f"memory a chip      {plan.peak / _GIB:.2f} GiB{of}: {plan.arguments / _GIB:.2f} arguments, "
         f"{plan.temporaries / _GIB:.2f} temporaries",
         f"FLOPs              {plan.flops / 1e12:.2f} T a chip, "
-        f"{plan.flops * plan.chips / plan.batch / 1e12:.2f} T an image",
+        f"{plan.flops * plan.chips / plan.batch / 1e12:.2f} T an image; as compiled {plan.compiled_flops / 1e12:.2f} T",
     ]
     if plan.seconds:
         lines.append(
@@ -189,6 +197,10 @@ def describe(plan: Plan) -> str:
         lines.append(f"{kind:18} {size / 2**20:.0f} MiB in {count:.0f}")
     lines += [f"compiled in        {plan.compile_seconds:.0f} s", "fits" if plan.fits else "does not fit"]
     return "\n".join(lines)
+
+
+def _with_batch(config: TrainConfig, batch: int) -> TrainConfig:
+    return replace(config, data=replace(config.data, batch=batch))
 
 
 def _chip(device: Any) -> Chip:

@@ -13,6 +13,10 @@ from tvt_jax.config import TrainConfig
 from tvt_jax.train.sharding import batch_sharding, replicated, tree_shardings
 from tvt_jax.train.state import State
 
+# Without these, and with few images a device, the TPU compiler cuts images into strips, and loses more by moving them
+# than it gains: it expects 227 ms instead of 63 for decoding four images of 512x512 on a v5e.
+_TPU_OPTIONS = {"xla_tpu_run_space_to_batch": "false", "xla_tpu_run_space_to_batch_on_new_platforms": "false"}
+
 # Folded into the seed for the initial parameters: a step that no training reaches.
 _INIT = 2**32 - 1
 
@@ -37,7 +41,8 @@ class Program:
         self.frozen = jax.tree.map(_place, held, self._shard(held))
         shapes = jax.eval_shape(self._init, self._seed, frozen)
         self.state = jax.tree.map(_place, shapes, self._shard(shapes))
-        self._evaluate = jax.jit(self._stage.evaluate, out_shardings=replicated(mesh))
+        self._options = _TPU_OPTIONS if mesh.devices.flat[0].platform == "tpu" else None
+        self._evaluate = jax.jit(self._stage.evaluate, out_shardings=replicated(mesh), compiler_options=self._options)
 
     def init(self) -> State:
         """The state of step 0, made in place: no device holds more than its part.
@@ -67,7 +72,13 @@ class Program:
         """The step before lowering; `.jaxpr` is its program on all devices together."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, (self.state, self.frozen, batch))
         inputs, outputs = (replicated(self.mesh), *shardings), (shardings[0], replicated(self.mesh))
-        step = jax.jit(self._step, in_shardings=inputs, out_shardings=outputs, donate_argnums=1)
+        step = jax.jit(
+            self._step,
+            in_shardings=inputs,
+            out_shardings=outputs,
+            donate_argnums=1,
+            compiler_options=self._options,
+        )
         with jax.set_mesh(self.mesh):
             return step.trace(self._seed, self.state, self.frozen, batch)
 

@@ -1,0 +1,123 @@
+"""How long train.py takes from its start to the end of its first step at full size.
+
+    python -m benchmarks.startup --work DIR
+
+Imports random checkpoints of the published files' size, and starts the adapt stage from them twice on this machine's
+devices, on crops so small that the step itself takes little; the second time what is compiled comes from the cache.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from benchmarks import report
+from benchmarks.conversion import run
+from benchmarks.full_size import write_sd, write_tvt
+
+ROOT = Path(__file__).parents[1]
+CROP = 64
+_MOMENTS = {"state": "starting at step 0", "compiled": "compiled the step in ", "step": "step 1/"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """From the start of train.py to its first step.
+
+    Attributes:
+        work: a folder for the checkpoints, the models and the cache, about 30 GB; what is there is taken.
+    """
+
+    work: Path
+
+
+def prepare(work: Path) -> None:
+    """Model folders of Stable Diffusion's and the release's size, and a few pictures of noise."""
+    sd, tvt = work / "sd", work / "ckp"
+    for folder, write in ((sd, write_sd), (tvt, write_tvt)):
+        if not folder.exists():
+            write(folder)
+    for name, words in (("prior", ()), ("vae", ("--tvt", tvt))):
+        if not (work / name).exists():
+            run("convert", "import", "--sd", sd, *words, "--out", work / name)
+    images = work / "images"
+    images.mkdir(exist_ok=True)
+    for i in range(4):
+        noise = np.random.default_rng(i).integers(0, 256, (CROP, CROP, 3), np.uint8)
+        Image.fromarray(noise).save(images / f"{i}.png")
+
+
+def start(work: Path, workdir: Path) -> dict[str, float]:
+    """Seconds from the start until the state is made, the step is compiled, and the first step is done.
+
+    Raises:
+        ValueError: training ended before that.
+    """
+    changes = {
+        "stage.prior_source": work / "prior",
+        "stage.vae_source": work / "vae",
+        "data.path": work / "images",
+        "data.mixed": "[]",
+        "data.crop": CROP,
+        "data.batch": 1,
+        "evaluation": None,
+        "steps": 1,
+    }
+    command = [sys.executable, "train.py", "--config=configs/sd21/adapt.py", f"--workdir={workdir}"]
+    command += [f"--config.{name}={value}" for name, value in changes.items()]
+    begin, moments = time.monotonic(), {}
+    environment = os.environ | {"XDG_CACHE_HOME": str(work / "cache"), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            for moment, sign in _MOMENTS.items():
+                if line.startswith(sign):
+                    moments[moment] = time.monotonic() - begin
+            if found := re.match(r"compiled the step in ([\d.]+) s", line):
+                moments["compiling"] = float(found[1])
+            if "step" in moments:
+                process.kill()
+    if "step" not in moments:
+        raise ValueError("training ended before its first step; see its message above")
+    return moments
+
+
+def measure(options: Options) -> Iterator[tuple[str, dict[str, float]]]:
+    """Starts twice."""
+    work = options.work.absolute()
+    prepare(work)
+    for name in ("cache empty", "cache filled"):
+        yield name, start(work, work / "runs" / name.replace(" ", "_"))
+
+
+def table(figures: dict[str, dict[str, float]]) -> str:
+    """A row a start."""
+    header = ["seconds", "state made", "step compiled", "first step done", "in all but compiling the step"]
+    rows = [
+        [
+            name,
+            *(f"{moments[moment]:.1f}" for moment in _MOMENTS),
+            f"{moments['step'] - moments['compiling']:.1f}",
+        ]
+        for name, moments in figures.items()
+    ]
+    return report.markdown(header, rows)
+
+
+def main() -> None:
+    """Entry point."""
+    options = tyro.cli(Options, description=__doc__)
+    figures = dict(measure(options))
+    report.write(options.work / "startup", figures, table(figures))
+    print(table(figures))
+
+
+if __name__ == "__main__":
+    report.run_as_command(main)
