@@ -55,12 +55,8 @@ def prepare(work: Path) -> None:
         Image.fromarray(noise).save(images / f"{i}.png")
 
 
-def start(work: Path, workdir: Path) -> dict[str, float]:
-    """Seconds from the start until the state is made, the step is compiled, and the first step is done.
-
-    Raises:
-        ValueError: training ended before that.
-    """
+def command(work: Path, workdir: Path) -> list[str]:
+    """Starts the adapt stage for one step."""
     changes = {
         "stage.prior_source": work / "prior",
         "stage.vae_source": work / "vae",
@@ -71,10 +67,18 @@ def start(work: Path, workdir: Path) -> dict[str, float]:
         "evaluation": None,
         "steps": 1,
     }
-    command = [sys.executable, "train.py", "--config=configs/sd21/adapt.py", f"--workdir={workdir}"]
-    command += [f"--config.{name}={value}" for name, value in changes.items()]
+    options = [f"--config.{name}={value}" for name, value in changes.items()]
+    return [sys.executable, "-u", "train.py", "--config=configs/sd21/adapt.py", f"--workdir={workdir}", *options]
+
+
+def watch(command: list[str], cache: Path) -> dict[str, float]:
+    """Seconds from the start until the state is made, the step is compiled, and the first step is done.
+
+    Raises:
+        ValueError: training ended before that.
+    """
     begin, moments = time.monotonic(), {}
-    environment = os.environ | {"XDG_CACHE_HOME": str(work / "cache"), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             for moment, sign in _MOMENTS.items():
@@ -94,7 +98,7 @@ def measure(options: Options) -> Iterator[tuple[str, dict[str, float]]]:
     work = options.work.absolute()
     prepare(work)
     for name in ("cache empty", "cache filled"):
-        yield name, start(work, work / "runs" / name.replace(" ", "_"))
+        yield name, watch(command(work, work / "runs" / name.replace(" ", "_")), work / "cache")
 
 
 def table(figures: dict[str, dict[str, float]]) -> str:
