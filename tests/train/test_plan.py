@@ -30,19 +30,35 @@ def test_the_local_devices(capsys):
     assert 0 < found["arguments"] <= found["peak"]
 
 
-def test_the_largest_batch_that_fits(monkeypatch, capsys):
-    """Found between powers of two, in whole images a chip."""
+@pytest.mark.parametrize(
+    ("most", "an_image", "tried"),
+    [
+        (11, 1.2, [1, 2, 11, 12]),  # what the first two say is right
+        (11, 1.0, [1, 2, 14, 8, 11, 12]),  # the compiler needs more than that
+        (5, 0.0, [1, 2, 4, 8, 6, 5]),
+        (1, 1.0, [1, 2]),
+        (0, 1.0, [1]),
+    ],
+)
+def test_the_largest_batch_that_fits(monkeypatch, capsys, most: int, an_image: float, tried: list[int]):
+    """In whole images a chip, by memory in GiB."""
 
     def pretend(config, topology, devices, quick):
         assert quick
         images = config.data.batch // 4
-        return plan.Plan(topology=topology, chips=4, batch=config.data.batch, fits=images <= 11, reason="12 GB")
+        peak = (2 + an_image * images) * 2**30
+        return plan.Plan(topology=topology, chips=4, batch=config.data.batch, fits=images <= most, peak=peak)
 
     monkeypatch.setattr(plan, "make_plan", pretend)
+    monkeypatch.setattr(plan, "_chip", lambda _: plan.Chip(16.0, 1e12, 1e9))
     found = plan.largest(toy_config(Path("nowhere")), "local", jax.devices()[:4])
-    assert (found.batch, found.fits) == (44, True)
-    tried = [int(line.split()[1]) for line in capsys.readouterr().err.splitlines()]
-    assert tried == [1, 2, 4, 8, 16, 12, 10, 11]
+    assert (found.batch, found.fits) == (4 * max(most, 1), most > 0)
+    assert [int(line.split()[1]) for line in capsys.readouterr().err.splitlines()] == tried
+
+
+def test_memory_that_is_not_known_has_no_largest_batch():
+    with pytest.raises(ValueError, match="how much memory has a cpu"):
+        plan.largest(toy_config(Path("nowhere")), "local", jax.devices()[:4])
 
 
 def test_what_does_not_fit_says_what_to_try(monkeypatch, capsys):

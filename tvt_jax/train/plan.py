@@ -156,22 +156,32 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
 
 
 def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
-    """The quick plan of the largest batch that fits: images a chip doubled until not, then halved between."""
+    """The quick plan of the largest batch that fits, in whole images a chip.
+
+    Memory grows about evenly with them, so the next to try is where the last two say that it ends, or midway.
+
+    Raises:
+        ValueError: it is not known how much memory these devices have.
+    """
+    chips = make_mesh(config.data_shards, config.fsdp_shards, devices).size
 
     def attempt(images: int) -> Plan:
         print(f"trying {images} images a chip", file=sys.stderr, flush=True)
         return make_plan(_with_batch(config, images * chips * config.stage.accumulation), topology, devices, quick=True)
 
-    chips = make_mesh(config.data_shards, config.fsdp_shards, devices).size
-    good, low, high = attempt(1), 1, 2
-    if not good.fits:
-        return good
-    while (plan := attempt(high)).fits:
-        good, low, high = plan, high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        plan = attempt(middle)
-        good, low, high = (plan, middle, high) if plan.fits else (good, low, middle)
+    if not (memory := _chip(devices[0]).memory * _GIB):
+        raise ValueError(f"--find-batch: how much memory has a {devices[0].device_kind}? Name a TPU topology, v5e:4x4")
+    good, low, high, growth, images = attempt(1), 1, math.inf, 0.0, 2
+    while good.fits and high - low > 1:
+        plan = attempt(images)
+        if plan.fits:
+            growth = (plan.peak - good.peak) / (images - low)
+            good, low = plan, images
+        else:
+            high = images
+        more = int((memory - good.peak) / growth) if growth > 0 else low
+        images = low + min(max(more, 1), 7 * low)
+        images = images if images < high else (low + int(high)) // 2
     return good
 
 
