@@ -20,6 +20,7 @@ import tyro
 from PIL import Image
 
 from benchmarks import report
+from tvt_jax.train.metrics import SPEED
 
 ROOT = Path(__file__).parents[1]
 CONFIG = "tests/stages/micro.py"
@@ -31,8 +32,7 @@ _QUICK = "--xla_backend_optimization_level=0"
 if jax.__version_info__ < (0, 11):  # later compilers know no such option
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
 SETTINGS = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": _QUICK}
-# What tells of the machine and not of the model.
-UNCOMPARED = ("kind", "seconds", "steps_per_s", "images_per_s", "data_wait", "memory_gib")
+UNCOMPARED = ("kind", *SPEED)
 
 Losses = dict[str, np.ndarray]  # metric -> value of each step
 

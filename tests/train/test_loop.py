@@ -11,6 +11,7 @@ from toy import ToyStage, toy_config
 from tvt_jax.model_folder import read_model
 from tvt_jax.train import loop
 from tvt_jax.train.checkpoint import restore
+from tvt_jax.train.metrics import SPEED
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
 
@@ -28,9 +29,8 @@ def assert_same_bits(a, b):
 
 def entries(workdir):
     """The log without times."""
-    timeless = {"seconds", "steps_per_s", "images_per_s", "data_wait"}
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    return [{key: value for key, value in line.items() if key not in timeless} for line in lines]
+    return [{key: value for key, value in line.items() if key not in SPEED} for line in lines]
 
 
 @pytest.fixture(scope="module")

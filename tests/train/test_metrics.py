@@ -36,6 +36,21 @@ def test_an_interval_is_the_mean_of_its_steps_one_interval_late(tmp_path, images
     assert entry["images_per_s"] == pytest.approx(4 * entry["steps_per_s"])
 
 
+def test_the_use_of_each_device(tmp_path, images, monkeypatch):
+    """Two steps of two seconds on two devices that can do twice the work."""
+    now = 0.0
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    with Log(tmp_path, Timer(), 0, toy_config(images, steps=2)) as log:
+        log.compiled(metrics.Work(flops=3e12, devices=2, peak=3e12))
+        for step in (1, 2):
+            now += 2
+            log.step(step, logged(step), 0.0)
+        log.flush(2)
+    entry = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert (entry["images_per_s_per_device"], entry["tflops_per_s_per_device"], entry["utilisation"]) == (1.0, 1.5, 0.5)
+    assert entry.keys() - {"kind", "step", "loss"} <= set(metrics.SPEED)
+
+
 def test_skipped_steps_are_named_once_and_counted_in_a_row(tmp_path, images, capsys):
     with Log(tmp_path, Timer(), 0, toy_config(images, skippable=2, log_every=2)) as log:
         for step, loss in enumerate([np.inf, 1, np.nan, np.nan], 1):

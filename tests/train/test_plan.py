@@ -11,6 +11,7 @@ import pytest
 from tests.train.toy import toy_config
 from tvt_jax.config import load_config
 from tvt_jax.train import plan
+from tvt_jax.train.chips import Chip
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +51,7 @@ def test_the_largest_batch_that_fits(monkeypatch, capsys, most: int, an_image: f
         return plan.Plan(topology=topology, chips=4, batch=config.data.batch, fits=images <= most, peak=peak)
 
     monkeypatch.setattr(plan, "make_plan", pretend)
-    monkeypatch.setattr(plan, "_chip", lambda _: plan.Chip(16.0, 1e12, 1e9))
+    monkeypatch.setattr(plan, "chip_of", lambda _: Chip(16.0, 1e12, 1e9))
     found = plan.largest(toy_config(Path("nowhere")), "local", jax.devices()[:4])
     assert (found.batch, found.fits) == (4 * max(most, 1), most > 0)
     assert [int(line.split()[1]) for line in capsys.readouterr().err.splitlines()] == tried

@@ -18,7 +18,8 @@ from tvt_jax.files import write_whole
 from tvt_jax.model_folder import count_parameters, write_model
 from tvt_jax.train import wandb_run
 from tvt_jax.train.checkpoint import Checkpoints, newest, restore, restore_best
-from tvt_jax.train.metrics import Log, Timer
+from tvt_jax.train.chips import chip_of
+from tvt_jax.train.metrics import Log, Timer, Work
 from tvt_jax.train.preemption import StopSignals
 from tvt_jax.train.profile import Profile
 from tvt_jax.train.program import Program
@@ -147,7 +148,8 @@ def _loop(
             waited = time.monotonic() - begin
             if compiled is None:
                 with timer.paused():
-                    compiled = _compile(program, batch)
+                    compiled, work = _compile(program, batch)
+                    log.compiled(work)
             state, metrics = compiled(state, program.frozen, batch)
             step += 1
             ahead.append(metrics)
@@ -199,11 +201,12 @@ def _evaluate(
     return metrics
 
 
-def _compile(program: Program, batch: dict[str, jax.Array]) -> Any:
+def _compile(program: Program, batch: dict[str, jax.Array]) -> tuple[Any, Work]:
     begin = time.monotonic()
-    compiled = program.compile_step(batch)
+    compiled, flops = program.compile_step(batch)
     print(f"compiled the step in {time.monotonic() - begin:.1f} s", flush=True)
-    return compiled
+    devices = program.mesh.devices
+    return compiled, Work(flops, devices.size, chip_of(devices.flat[0]).flops)
 
 
 def _write_model(config: TrainConfig, path: Path, state: State) -> None:

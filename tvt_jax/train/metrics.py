@@ -17,6 +17,32 @@ from tvt_jax.config import TrainConfig
 from tvt_jax.files import write_whole
 from tvt_jax.train.wandb_run import WandbRun
 
+# What an entry tells of the machine, and not of the model.
+SPEED = (
+    "seconds",
+    "steps_per_s",
+    "images_per_s",
+    "images_per_s_per_device",
+    "tflops_per_s_per_device",
+    "utilisation",
+    "data_wait",
+    "memory_gib",
+)
+
+
+class Work(NamedTuple):
+    """What a step takes.
+
+    Attributes:
+        flops: of its products on one device, recomputation included.
+        devices: how many there are.
+        peak: FLOP/s that one can do, in bfloat16; 0 where it is not known.
+    """
+
+    flops: float
+    devices: int
+    peak: float
+
 
 class Timer:
     """Seconds spent training, over all runs in the workdir; evaluating, saving and compiling do not count."""
@@ -63,6 +89,7 @@ class Log:
         self._waited, self._skippable = 0.0, config.skippable
         self._checked = self._in_a_row = 0
         self._late: _Interval | None = None
+        self._work: Work | None = None
         self._begin = timer.seconds
         self._writes = jax.process_index() == 0
         kept = _keep_until(workdir / "metrics.jsonl", start)
@@ -71,6 +98,10 @@ class Log:
             write_whole(workdir / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
             self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
             self._wandb = WandbRun(workdir, config) if config.wandb else None
+
+    def compiled(self, work: Work) -> None:
+        """Takes what each step from now on takes."""
+        self._work = work
 
     def step(self, step: int, metrics: dict[str, Any], waited: float) -> None:
         """Takes the metrics of a step, still being computed, and how many seconds its batch was waited for.
@@ -132,6 +163,7 @@ class Log:
         seconds = max(interval.end - interval.begin, 1e-9)
         rate = len(steps) / seconds
         rates = {"steps_per_s": rate, "images_per_s": rate * self._batch, "data_wait": interval.waited / seconds}
+        rates |= _use(self._work, rate, self._batch) if self._work else {}
         self._write("train", step, metrics | skipped | rates | _memory(), interval.end)
         shown = {name: value for name, value in metrics.items() if "/" not in name} | skipped
         self._print(
@@ -185,6 +217,13 @@ class _Interval(NamedTuple):
     end: float
     waited: float
     metrics: list[dict[str, Any]]
+
+
+def _use(work: Work, rate: float, batch: int) -> dict[str, float]:
+    """What each device does at so many steps a second."""
+    flops = work.flops * rate
+    use = {"images_per_s_per_device": rate * batch / work.devices, "tflops_per_s_per_device": flops / 1e12}
+    return use | ({"utilisation": flops / work.peak} if work.peak else {})
 
 
 def _memory() -> dict[str, float]:

@@ -14,30 +14,11 @@ import jax
 
 from tvt_jax.config import TrainConfig
 from tvt_jax.data.pipeline import batch_shapes
+from tvt_jax.train.chips import GIB, Chip, chip_of
 from tvt_jax.train.flops import count_flops
 from tvt_jax.train.hlo import costs
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
-
-_GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Chip:
-    """What a device can do, as its maker says: memory in GiB, bfloat16 FLOP/s, and clock in Hz (0 where unknown)."""
-
-    memory: float
-    flops: float
-    clock: float
-
-
-# By jax's device_kind. A v4 chip counts as two devices here.
-_CHIPS = {
-    "TPU v4": Chip(16.0, 137.5e12, 1.05e9),
-    "TPU v5 lite": Chip(16.0, 197e12, 1.5e9),
-    "TPU v5": Chip(95.0, 459e12, 1.75e9),
-    "TPU v6 lite": Chip(32.0, 918e12, 1.75e9),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +105,7 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
     mesh = make_mesh(config.data_shards, config.fsdp_shards, devices)
     program = Program(config, mesh, config.stage.abstract())
     plan = partial(Plan, topology=topology, chips=mesh.size, batch=config.data.batch)
-    chip, begin = _chip(devices[0]), time.monotonic()
+    chip, begin = chip_of(devices[0]), time.monotonic()
     batch = program.abstract_batch(batch_shapes(config.data))
     traced = program.trace_step(batch)
     try:
@@ -132,7 +113,7 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return plan(fits=False, reason=_reason(str(error)), memory=chip.memory * _GIB)
+        return plan(fits=False, reason=_reason(str(error)), memory=chip.memory * GIB)
     seconds = time.monotonic() - begin
     analysis, cost = compiled.memory_analysis(), costs(compiled.as_text())
     arguments, temporaries = float(analysis.argument_size_in_bytes), float(analysis.temp_size_in_bytes)
@@ -141,8 +122,8 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
     flops = sum(counted) / mesh.size
     predicted = 0.0 if quick else _seconds(chip, cost.cycles, counted.kernels / mesh.size)
     return plan(
-        fits=not chip.memory or peak <= chip.memory * _GIB,
-        memory=chip.memory * _GIB,
+        fits=not chip.memory or peak <= chip.memory * GIB,
+        memory=chip.memory * GIB,
         arguments=arguments,
         temporaries=temporaries,
         peak=peak,
@@ -169,7 +150,7 @@ def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
         print(f"trying {images} images a chip", file=sys.stderr, flush=True)
         return make_plan(_with_batch(config, images * chips * config.stage.accumulation), topology, devices, quick=True)
 
-    if not (memory := _chip(devices[0]).memory * _GIB):
+    if not (memory := chip_of(devices[0]).memory * GIB):
         raise ValueError(f"--find-batch: how much memory has a {devices[0].device_kind}? Name a TPU topology, v5e:4x4")
     good, low, high, growth, images = attempt(1), 1, math.inf, 0.0, 2
     while good.fits and high - low > 1:
@@ -190,11 +171,11 @@ def describe(plan: Plan) -> str:
     head = f"{plan.topology}: {plan.chips} chips, {plan.batch} images a step"
     if not plan.fits and not plan.peak:
         return f"{head}\ndoes not fit: {plan.reason}; try more fsdp_shards, remat, accumulation or a smaller batch"
-    of = f" of {plan.memory / _GIB:.0f}" if plan.memory else ""
+    of = f" of {plan.memory / GIB:.0f}" if plan.memory else ""
     lines = [
         head,
-        f"memory a chip      {plan.peak / _GIB:.2f} GiB{of}: {plan.arguments / _GIB:.2f} arguments, "
-        f"{plan.temporaries / _GIB:.2f} temporaries",
+        f"memory a chip      {plan.peak / GIB:.2f} GiB{of}: {plan.arguments / GIB:.2f} arguments, "
+        f"{plan.temporaries / GIB:.2f} temporaries",
         f"FLOPs              {plan.flops / 1e12:.2f} T a chip, "
         f"{plan.flops * plan.chips / plan.batch / 1e12:.2f} T an image; as compiled {plan.compiled_flops / 1e12:.2f} T",
     ]
@@ -211,13 +192,6 @@ def describe(plan: Plan) -> str:
 
 def _with_batch(config: TrainConfig, batch: int) -> TrainConfig:
     return replace(config, data=replace(config.data, batch=batch))
-
-
-def _chip(device: Any) -> Chip:
-    if device.device_kind in _CHIPS:
-        return _CHIPS[device.device_kind]
-    statistics = getattr(device, "memory_stats", lambda: None)()
-    return Chip((statistics or {}).get("bytes_limit", 0) / _GIB, math.inf, 0.0)
 
 
 def _seconds(chip: Chip, cycles: float, kernel_flops: float) -> float:

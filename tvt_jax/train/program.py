@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tvt_jax.config import TrainConfig
+from tvt_jax.train.flops import count_flops
 from tvt_jax.train.sharding import batch_sharding, replicated, tree_shardings
 from tvt_jax.train.state import State
 
@@ -64,9 +65,14 @@ class Program:
         """What `put` makes of a batch of these shapes, without the batch."""
         return {name: jax.ShapeDtypeStruct(n, np.uint8, sharding=self._batch) for name, n in shapes.items()}
 
-    def compile_step(self, batch: dict[str, Any]) -> Any:
-        """Compiles `step(state, frozen, batch) -> state, metrics` for batches like this one; the state is donated."""
-        return partial(self.trace_step(batch).lower().compile(), self._seed)
+    def compile_step(self, batch: dict[str, Any]) -> tuple[Any, float]:
+        """Compiles `step(state, frozen, batch) -> state, metrics` for batches like this one; the state is donated.
+
+        Gives it with the FLOPs of its products on one device.
+        """
+        traced = self.trace_step(batch)
+        flops = sum(count_flops(traced.jaxpr.jaxpr)) / self.mesh.size
+        return partial(traced.lower().compile(), self._seed), flops
 
     def trace_step(self, batch: dict[str, Any]) -> Any:
         """The step before lowering; `.jaxpr` is its program on all devices together."""

@@ -1,0 +1,46 @@
+"""What accelerators can do, as their makers say."""
+
+from dataclasses import dataclass
+from typing import Any
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A device; 0 stands for what is not known.
+
+    Attributes:
+        memory: in GiB.
+        flops: bfloat16 products and sums a second, zeros counted.
+        clock: in Hz.
+    """
+
+    memory: float
+    flops: float
+    clock: float
+
+
+# By jax's device_kind. A v4 chip counts as two devices here.
+_TPUS = {
+    "TPU v4": Chip(16.0, 137.5e12, 1.05e9),
+    "TPU v5 lite": Chip(16.0, 197e12, 1.5e9),
+    "TPU v5": Chip(95.0, 459e12, 1.75e9),
+    "TPU v6 lite": Chip(32.0, 918e12, 1.75e9),
+}
+_GPU_FLOPS = {
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
+def chip_of(device: Any) -> Chip:
+    """Look a device up; of one that is no TPU, its driver tells the memory."""
+    if device.device_kind in _TPUS:
+        return _TPUS[device.device_kind]
+    statistics = getattr(device, "memory_stats", lambda: None)()
+    memory = (statistics or {}).get("bytes_limit", 0) / GIB
+    return Chip(memory, _GPU_FLOPS.get(device.device_kind, 0.0), 0.0)
