@@ -64,6 +64,7 @@ def command(work: Path, workdir: Path) -> list[str]:
         "data.mixed": "[]",
         "data.crop": CROP,
         "data.batch": 1,
+        "data.workers": 0,
         "evaluation": None,
         "steps": 1,
     }

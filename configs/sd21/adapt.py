@@ -3,8 +3,8 @@
 python train.py --config=configs/sd21/adapt.py --workdir=runs/sd21/adapt
 
 Starts from models/sd21 and runs/sd21/encoder/model; an imported release's VAE does as well
-(--config.stage.vae_source=models/tvt). The released training used 16 images a step. Ask before starting:
-`--plan=v5e:4x4` in place of `--workdir`.
+(--config.stage.vae_source=models/tvt). The released training used 16 images a step; four fit on a v5e chip, 12.4 of its
+16 GiB. Ask before starting: `--plan=v5e:4x4` in place of `--workdir`, with `--quick` for an answer in minutes.
 """
 
 from configs.sd21.shapes import ADAPT_DATA, COMPUTE, HELD_OUT, PRIOR, RUNS, SD21, STUDENT, VAE_D4

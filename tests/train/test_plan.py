@@ -57,6 +57,21 @@ def test_the_largest_batch_that_fits(monkeypatch, capsys, most: int, an_image: f
     assert [int(line.split()[1]) for line in capsys.readouterr().err.splitlines()] == tried
 
 
+def test_a_batch_found_quickly_is_confirmed_or_made_smaller(monkeypatch, capsys):
+    """Quickly eleven images a chip fit, in truth nine."""
+
+    def pretend(config, topology, devices, quick=False):
+        batch = config.data.batch
+        most = 11 if quick else 9
+        return plan.Plan(topology=topology, chips=4, batch=batch, fits=batch <= 4 * most, peak=float(batch))
+
+    monkeypatch.setattr(plan, "make_plan", pretend)
+    monkeypatch.setattr(plan, "chip_of", lambda _: Chip(16.0, 1e12, 1e9))
+    for quick, images in ((True, 11), (False, 9)):
+        assert plan.run(toy_config(Path("nowhere")), "local", find_batch=True, quick=quick, as_json=True) == 0
+        assert json.loads(capsys.readouterr().out)["batch"] == 4 * images
+
+
 def test_memory_that_is_not_known_has_no_largest_batch():
     with pytest.raises(ValueError, match="how much memory has a cpu"):
         plan.largest(toy_config(Path("nowhere")), "local", jax.devices()[:4])

@@ -64,7 +64,10 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(images, tmp_path):
         (["--config=none.py", "--workdir=w"], "error: no configuration file none.py"),
         (["--config=tests/train/toy.py", "--workdir=w", "--config.step=1"], "error: --config.step: TrainConfig has no"),
         (["--config=tests/train/toy.py", "--workdir=w", "--steps=1"], "error: unknown argument '--steps=1'"),
-        (["--config=tests/train/toy.py", "--workdir=w", "--json"], "error: --find-batch, --quick and --json go with --plan"),
+        (
+            ["--config=tests/train/toy.py", "--workdir=w", "--json"],
+            "error: --find-batch, --quick and --json go with --plan",
+        ),
         (["--config=tests/train/toy.py", "--workdir=w", "--profile=9"], "error: --profile=9 is not of the form"),
         (["--config=tests/train/toy.py", "--workdir=w", "--export"], "error: no checkpoint in w/checkpoints"),
     ],

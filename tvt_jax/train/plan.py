@@ -67,7 +67,7 @@ def run(config: TrainConfig, topology: str, find_batch: bool, quick: bool, as_js
     devices = topology_devices(topology)
     plan = largest(config, topology, devices) if find_batch else make_plan(config, topology, devices, quick)
     if find_batch and plan.fits and not quick:
-        plan = make_plan(_with_batch(config, plan.batch), topology, devices)
+        plan = _confirm(config, plan, devices)
     print(json.dumps(asdict(plan), indent=1) if as_json else describe(plan), flush=True)
     return 0 if plan.fits else 1
 
@@ -100,7 +100,7 @@ def topology_devices(topology: str) -> list[Any]:
 def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: bool = False) -> Plan:
     """Compile the step of `config` for these devices and read off what it takes.
 
-    `quick` keeps the compiler from searching for fast kernels: all is the same but the time, which is not told then.
+    `quick` keeps the compiler from searching for fast kernels: the time is not told then, and memory is about right.
     """
     mesh = make_mesh(config.data_shards, config.fsdp_shards, devices)
     program = Program(config, mesh, config.stage.abstract())
@@ -164,6 +164,16 @@ def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
         images = low + min(max(more, 1), 7 * low)
         images = images if images < high else (low + int(high)) // 2
     return good
+
+
+def _confirm(config: TrainConfig, quick: Plan, devices: list[Any]) -> Plan:
+    """The whole plan of a quick one's batch, or of the next smaller that fits: fast kernels take some more memory."""
+    plan = quick
+    for batch in range(quick.batch, 0, -quick.chips * config.stage.accumulation):
+        plan = make_plan(_with_batch(config, batch), quick.topology, devices)
+        if plan.fits:
+            break
+    return plan
 
 
 def describe(plan: Plan) -> str:
