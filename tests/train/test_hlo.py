@@ -44,6 +44,11 @@ def test_loops_count_as_often_as_they_run_and_fusions_once():
     assert found.collectives["all-gather"][0] == 1
 
 
+def test_a_missing_estimate_counts_nothing():
+    """The compiler writes the largest number where it has none."""
+    assert costs(TPU.replace('"estimated_cycles":"7"', f'"estimated_cycles":"{2**63 - 1}"')).cycles == 16 * 30
+
+
 def test_an_asynchronous_collective_counts_its_result():
     assert costs(TPU).collectives["all-gather"] == (1, 8 * 4 * 2)
 

@@ -36,8 +36,8 @@ class Plan:
         temporaries: what the step needs beside them.
         peak: the most at any time.
         flops: of matrix products and convolutions in the step as written, recomputation included.
-        compiled_flops: of what the compiler made of it, all arithmetic, padding and work done twice included; loops
-            count once.
+        compiled_flops: of what the compiler made of it, all arithmetic and work done twice included; products with
+            padding are not, and loops count once.
         seconds: of a step, by the compiler's estimate of cycles, and Pallas kernels at what their shapes allow of the
             peak; without waiting for other chips. 0 where it estimates none, and when compiled with little effort.
         utilisation: share of the peak that `flops` in `seconds` are.
