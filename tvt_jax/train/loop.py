@@ -205,8 +205,8 @@ def _compile(program: Program, batch: dict[str, jax.Array]) -> tuple[Any, Work]:
     begin = time.monotonic()
     compiled, flops = program.compile_step(batch)
     print(f"compiled the step in {time.monotonic() - begin:.1f} s", flush=True)
-    devices = program.mesh.devices
-    return compiled, Work(flops, devices.size, chip_of(devices.flat[0]).flops)
+    # Of a device of another process nothing can be asked.
+    return compiled, Work(flops, program.mesh.size, chip_of(program.mesh.local_devices[0]).flops)
 
 
 def _write_model(config: TrainConfig, path: Path, state: State) -> None:
