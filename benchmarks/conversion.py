@@ -17,7 +17,7 @@ import tyro
 from PIL import Image
 
 from benchmarks import report
-from benchmarks.full_size import write_sd, write_tvt
+from benchmarks.full_size import write_missing
 from tvt_jax.inference.networks import apply
 from tvt_jax.model_folder import read_model
 from tvt_jax.models.vae import AutoencoderKL
@@ -120,10 +120,7 @@ def bfloat16_psnr(model: Path, image: np.ndarray) -> float:
 
 def measure(options: Options) -> Iterator[tuple[str, str]]:
     """Do it all; gives what was measured, and the figure."""
-    sd, tvt, model = options.work / "sd", options.work / "ckp", options.work / "model"
-    for folder, write in ((sd, write_sd), (tvt, write_tvt)):
-        if not folder.exists():
-            write(folder)
+    (sd, tvt), model = write_missing(options.work), options.work / "model"
     yield from _imported("import of the release", "--tvt", tvt, "--sd", sd, "--out", model)
     yield from _verified("TVT", model, tvt, options)
     for name, kind, words in (

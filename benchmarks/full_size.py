@@ -84,6 +84,15 @@ def write_tvt(folder: Path) -> None:
     write_torch(folder / "model_TVT.pkl", lora_file(unet, branches))
 
 
+def write_missing(work: Path) -> tuple[Path, Path]:
+    """Write both where they are not yet; gives their folders."""
+    folders = work / "sd", work / "ckp"
+    for folder, write in zip(folders, (write_sd, write_tvt), strict=True):
+        if not folder.exists():
+            write(folder)
+    return folders
+
+
 def _branches(tensors: Tensors) -> Iterator[tuple[str, LoRA]]:
     for name, a in tensors.items():
         if ".lora_A." in name:

@@ -8,6 +8,7 @@ devices, on crops so small that the step itself takes little; the second time wh
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from PIL import Image
 
 from benchmarks import report
 from benchmarks.conversion import run
-from benchmarks.full_size import write_sd, write_tvt
+from benchmarks.full_size import write_missing
 
 ROOT = Path(__file__).parents[1]
 CROP = 64
@@ -33,7 +34,8 @@ class Options:
     """From the start of train.py to its first step.
 
     Attributes:
-        work: a folder for the checkpoints, the models and the cache, about 30 GB; what is there is taken.
+        work: a folder for the checkpoints, the models and the cache, about 30 GB; checkpoints and models that are
+            there are taken.
     """
 
     work: Path
@@ -41,10 +43,7 @@ class Options:
 
 def prepare(work: Path) -> None:
     """Model folders of Stable Diffusion's and the release's size, and a few pictures of noise."""
-    sd, tvt = work / "sd", work / "ckp"
-    for folder, write in ((sd, write_sd), (tvt, write_tvt)):
-        if not folder.exists():
-            write(folder)
+    sd, tvt = write_missing(work)
     for name, words in (("prior", ()), ("vae", ("--tvt", tvt))):
         if not (work / name).exists():
             run("convert", "import", "--sd", sd, *words, "--out", work / name)
@@ -56,7 +55,7 @@ def prepare(work: Path) -> None:
 
 
 def command(work: Path, workdir: Path) -> list[str]:
-    """Starts the adapt stage for one step."""
+    """What starts the adapt stage for one step."""
     changes = {
         "stage.prior_source": work / "prior",
         "stage.vae_source": work / "vae",
@@ -72,7 +71,7 @@ def command(work: Path, workdir: Path) -> list[str]:
     return [sys.executable, "-u", "train.py", "--config=configs/sd21/adapt.py", f"--workdir={workdir}", *options]
 
 
-def watch(command: list[str], cache: Path) -> dict[str, float]:
+def watch(words: list[str], cache: Path) -> dict[str, float]:
     """Seconds from the start until the state is made, the step is compiled, and the first step is done.
 
     Raises:
@@ -80,7 +79,7 @@ def watch(command: list[str], cache: Path) -> dict[str, float]:
     """
     begin, moments = time.monotonic(), {}
     environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             for moment, sign in _MOMENTS.items():
                 if line.startswith(sign):
@@ -95,9 +94,11 @@ def watch(command: list[str], cache: Path) -> dict[str, float]:
 
 
 def measure(options: Options) -> Iterator[tuple[str, dict[str, float]]]:
-    """Starts twice."""
+    """Starts twice, from nothing."""
     work = options.work.absolute()
     prepare(work)
+    for folder in ("runs", "cache"):
+        shutil.rmtree(work / folder, ignore_errors=True)
     for name in ("cache empty", "cache filled"):
         yield name, watch(command(work, work / "runs" / name.replace(" ", "_")), work / "cache")
 

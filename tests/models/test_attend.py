@@ -48,7 +48,8 @@ def test_splash(monkeypatch: pytest.MonkeyPatch):
     ("platform", "tokens", "others", "channels", "dtype", "kernel"),
     [
         ("tpu", 16384, 16384, 64, "bfloat16", "_splash"),
-        ("tpu", 1024, 1024, 64, "bfloat16", "_splash"),
+        ("tpu", 1024, 1024, 64, "float32", "_splash"),
+        ("tpu", 256, 256, 64, "float32", "_blocked"),  # few enough for one block
         ("tpu", 16384, 77, 64, "bfloat16", "_blocked"),  # the text
         ("tpu", 3000, 3000, 64, "bfloat16", "_blocked"),  # no whole number of tiles
         ("tpu", 4096, 4096, 512, "bfloat16", "_blocked"),  # the VAE's one wide head

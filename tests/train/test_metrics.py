@@ -9,6 +9,7 @@ from PIL import Image
 from toy import toy_config
 
 from tvt_jax.train import loop, metrics
+from tvt_jax.train.chips import Work
 from tvt_jax.train.metrics import Log, Timer
 
 
@@ -41,7 +42,7 @@ def test_the_use_of_each_device(tmp_path, images, monkeypatch):
     now = 0.0
     monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
     with Log(tmp_path, Timer(), 0, toy_config(images, steps=2)) as log:
-        log.compiled(metrics.Work(flops=3e12, devices=2, peak=3e12))
+        log.compiled(Work(flops=3e12, devices=2, peak=3e12))
         for step in (1, 2):
             now += 2
             log.step(step, logged(step), 0.0)

@@ -1,4 +1,4 @@
-"""What accelerators can do, as their makers say."""
+"""What accelerators can do, as their makers say, and what a step makes of it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,27 @@ class Chip:
     memory: float
     flops: float
     clock: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step takes.
+
+    Attributes:
+        flops: of its products on one device, recomputation included.
+        devices: how many there are.
+        peak: FLOP/s that one can do, in bfloat16; 0 where it is not known.
+    """
+
+    flops: float
+    devices: int
+    peak: float
+
+    def use(self, rate: float, batch: int) -> dict[str, float]:
+        """What each device does at so many steps a second, of so many images."""
+        flops = self.flops * rate
+        use = {"images_per_s_per_device": rate * batch / self.devices, "tflops_per_s_per_device": flops / 1e12}
+        return use | ({"utilisation": flops / self.peak} if self.peak else {})
 
 
 # By jax's device_kind. A v4 chip counts as two devices here.

@@ -20,7 +20,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     what.add_argument("--workdir", type=Path, help="checkpoints, logs and the model go here")
     what.add_argument("--plan", metavar="TOPOLOGY", help="compile for a TPU topology such as v5e:4x4, or `local`")
     parser.add_argument("--find-batch", action="store_true", help="with --plan: the largest batch that fits")
-    parser.add_argument("--quick", action="store_true", help="with --plan: all but the time, in a fraction of it")
+    parser.add_argument("--quick", action="store_true", help="with --plan: in minutes, without the time of a step")
     parser.add_argument("--json", action="store_true", help="with --plan: print JSON")
     parser.add_argument(
         "--export",

@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 
 from tvt_jax.config import TrainConfig
 from tvt_jax.files import write_whole
+from tvt_jax.train.chips import Work
 from tvt_jax.train.wandb_run import WandbRun
 
 # What an entry tells of the machine, and not of the model.
@@ -28,20 +29,6 @@ SPEED = (
     "data_wait",
     "memory_gib",
 )
-
-
-class Work(NamedTuple):
-    """What a step takes.
-
-    Attributes:
-        flops: of its products on one device, recomputation included.
-        devices: how many there are.
-        peak: FLOP/s that one can do, in bfloat16; 0 where it is not known.
-    """
-
-    flops: float
-    devices: int
-    peak: float
 
 
 class Timer:
@@ -163,7 +150,7 @@ class Log:
         seconds = max(interval.end - interval.begin, 1e-9)
         rate = len(steps) / seconds
         rates = {"steps_per_s": rate, "images_per_s": rate * self._batch, "data_wait": interval.waited / seconds}
-        rates |= _use(self._work, rate, self._batch) if self._work else {}
+        rates |= self._work.use(rate, self._batch) if self._work else {}
         self._write("train", step, metrics | skipped | rates | _memory(), interval.end)
         shown = {name: value for name, value in metrics.items() if "/" not in name} | skipped
         self._print(
@@ -217,13 +204,6 @@ class _Interval(NamedTuple):
     end: float
     waited: float
     metrics: list[dict[str, Any]]
-
-
-def _use(work: Work, rate: float, batch: int) -> dict[str, float]:
-    """What each device does at so many steps a second."""
-    flops = work.flops * rate
-    use = {"images_per_s_per_device": rate * batch / work.devices, "tflops_per_s_per_device": flops / 1e12}
-    return use | ({"utilisation": flops / work.peak} if work.peak else {})
 
 
 def _memory() -> dict[str, float]:
