@@ -43,7 +43,7 @@ class GEGLU(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n 4*c"]:
         """Project and gate."""
-        hidden, gate = jnp.split(Dense(8 * x.shape[-1], dtype=self.dtype, name="proj")(x), 2, axis=-1)
+        hidden, gate = Dense(8 * x.shape[-1], dtype=self.dtype, name="proj").parts(x, 2)
         return hidden * jax.nn.gelu(gate, approximate=False)
 
 
