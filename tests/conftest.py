@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# With as many threads as cores, devices that wait for one another in a collective could leave none to the rest.
+os.environ.setdefault("PJRT_NPROC", "16")
 
 import jax
 from jaxtyping import install_import_hook
