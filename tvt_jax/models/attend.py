@@ -73,11 +73,12 @@ def _splash(query: Array, key: Array, value: Array, interpret: bool = False) -> 
     """Pallas kernel of jax for TPUs (splash attention); `interpret` runs it anywhere, slowly."""
     from jax.experimental.pallas.ops.tpu import splash_attention as splash  # half a second that others need not wait
 
-    # One kernel gives all three gradients, from scores computed once; it holds those by queries for each tile of keys.
+    # One kernel gives all three gradients, from scores computed once; it holds those by queries for each tile of keys,
+    # hence large ones. With 1,024 queries at a time it would not fit the vector memory of a v4 (16 MiB).
     sizes = splash.BlockSizes(
         block_q=_TILE,
         block_kv=_TILE,
-        block_q_dkv=_TILE,
+        block_q_dkv=_TILE // 2,
         block_kv_dkv=math.gcd(key.shape[1], 2 * _TILE),
         block_kv_dkv_compute=_TILE,
         use_fused_bwd_kernel=True,
