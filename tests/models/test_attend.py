@@ -1,3 +1,4 @@
+import importlib.util
 from collections.abc import Callable
 from functools import partial
 
@@ -5,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tests.models.torch_reference import arrays, assert_close, quick_jit
 from tvt_jax.models import attend as module
 from tvt_jax.models.attend import attend
+from tvt_jax.train.plan import topology_devices
 
 
 def value_and_gradients(function: Callable, *inputs):
@@ -42,6 +44,18 @@ def test_splash(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_TILE", 128)
     shapes = [(1, 256, 2, 64), (1, 512, 2, 64), (1, 512, 2, 64), (1, 256, 2, 64)]
     assert_is_attention(partial(module._splash, interpret=True), *arrays(*shapes), tolerance=1e-5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs jax[tpu]")
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+def test_splash_fits_every_tpu(topology: str):
+    """A compiler refuses tiles that take more vector memory than its chip has; a v4 has least."""
+    mesh = Mesh(np.array(topology_devices(topology)[:1]), "device")
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    part = jax.ShapeDtypeStruct((1, 4096, 1, 64), jnp.bfloat16, sharding=everywhere)
+    gradients = jax.jit(lambda *parts: jax.vjp(module._splash, *parts[:3])[1](parts[3]))
+    assert "splash_mha_dkv" in gradients.lower(part, part, part, part).compile().as_text()
 
 
 @pytest.mark.parametrize(
