@@ -10,8 +10,12 @@ import pytest
 
 from tests.train.toy import toy_config
 from tvt_jax.config import load_config
+from tvt_jax.data.pipeline import batch_shapes
 from tvt_jax.train import plan
 from tvt_jax.train.chips import Chip
+from tvt_jax.train.flops import count_flops
+from tvt_jax.train.program import Program
+from tvt_jax.train.sharding import make_mesh
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,3 +134,14 @@ def test_full_size_configs_plan_without_any_file():
         leaves = jax.tree.leaves(held)
         assert sum(leaf.size for leaf in leaves) == pytest.approx(expected, rel=0.01)
         assert sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) == pytest.approx(2 * expected, rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("decoder", 2.49), ("encoder", 1.6)])
+def test_full_size_steps_can_be_traced(name, expected):
+    """As configured, in bfloat16; what multiplies is counted once, as a TPU's compiler finds it (T FLOPs an image)."""
+    config = load_config(ROOT / "configs" / "sd21" / f"{name}.py")
+    mesh = make_mesh(config.data_shards, config.fsdp_shards, jax.devices())
+    program = Program(config, mesh, config.stage.abstract())
+    traced = program.trace_step(program.abstract_batch(batch_shapes(config.data)))
+    counted = sum(count_flops(traced.jaxpr.jaxpr)) / config.data.batch
+    assert counted == pytest.approx(expected * 1e12, rel=0.03)

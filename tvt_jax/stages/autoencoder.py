@@ -119,23 +119,28 @@ class AutoencoderStage:
 
     def _gradients(self, state: State, frozen: PyTree, image: Array, rng: PRNGKeyArray) -> tuple[PyTree, dict]:
         """Gradients of both networks' losses; they meet at the image, so one pass back serves all."""
+        kernel = {**frozen.get("vae", {}), **state.params["vae"]}["decoder"]["conv_out"]["kernel"]
 
-        def reconstruct(vae: PyTree) -> Reconstruction:
-            return self.reconstruct(vae, frozen, image, rng)
+        def reconstruct(vae: PyTree, beside: Array) -> Reconstruction:
+            return self.reconstruct(self._add_to_last(vae, frozen, beside), frozen, image, rng)
+
+        def cotangent(gradient: Array) -> Reconstruction:
+            return Reconstruction(gradient, *jax.tree.map(jnp.zeros_like, result[1:]))
 
         def loss(reconstructed: Array) -> Array:
             return reconstruction_loss(reconstructed, result.target, partial(self._perceptual, frozen))
 
-        result, pull_back = jax.vjp(reconstruct, state.params["vae"])
+        result, pull_back = jax.vjp(reconstruct, state.params["vae"], jnp.zeros(kernel.shape))
         value, image_gradient = jax.value_and_grad(loss)(result.image)
         metrics = {"reconstruction": value / result.target[0].size}
         grads_discriminator = jax.tree.map(jnp.zeros_like, state.params["discriminator"])
         if self.adversarial_weight:
-            pull_back_last = self._pull_back_last(state, frozen, reconstruct)
             # A branch and not a factor of 0: until its start the discriminator then costs nothing.
             adversarial_gradient, grads_discriminator, adversarial_metrics = jax.lax.cond(
                 state.step >= self.adversarial_start,
-                lambda: self._adversarial(state.params["discriminator"], result, image_gradient, pull_back_last),
+                lambda: self._adversarial(
+                    state.params["discriminator"], result, image_gradient, lambda g: pull_back(cotangent(g))[1]
+                ),
                 lambda: (
                     jnp.zeros_like(image_gradient),
                     grads_discriminator,
@@ -144,12 +149,12 @@ class AutoencoderStage:
             )
             image_gradient += adversarial_gradient
             metrics |= adversarial_metrics
-        cotangent = Reconstruction(image_gradient, *jax.tree.map(jnp.zeros_like, result[1:]))
+        gradient = cotangent(image_gradient)
         if result.posterior is not None:
             kl, kl_gradient = jax.value_and_grad(kl_divergence)(result.posterior)
-            cotangent = cotangent._replace(posterior=jax.tree.map(lambda g: self.kl_weight * g, kl_gradient))
+            gradient = gradient._replace(posterior=jax.tree.map(lambda g: self.kl_weight * g, kl_gradient))
             metrics["kl"] = kl
-        (grads_vae,) = pull_back(cotangent)
+        grads_vae, _ = pull_back(gradient)
         return {"vae": grads_vae, "discriminator": grads_discriminator}, metrics
 
     def _adversarial(
@@ -157,24 +162,17 @@ class AutoencoderStage:
     ) -> tuple[Array, PyTree, dict[str, Array]]:
         """Weighted gradient of the generator's loss by the image, gradient of the discriminator's, metrics."""
         generator, gradient = jax.value_and_grad(lambda y: generator_loss(self._score(discriminator, y)))(result.image)
-        balance = adaptive_weight(pull_back_last(image_gradient)[0], pull_back_last(gradient)[0])
+        balance = adaptive_weight(pull_back_last(image_gradient), pull_back_last(gradient))
         weight = self.adversarial_weight * balance
         loss, grads = jax.value_and_grad(self._discriminator_loss)(discriminator, result)
         return weight * gradient, grads, dict(zip(_GAN_METRICS, (generator, loss, weight), strict=True))
 
-    def _pull_back_last(self, state: State, frozen: PyTree, reconstruct: Callable) -> Callable:
-        """From a gradient by the image to one by the decoder's last kernel, where the losses are balanced.
-
-        The forward pass in it is the same as the main one, and compiled once with it.
-        """
-        vae = {**frozen.get("vae", {}), **state.params["vae"]}
-        conv_out = vae["decoder"]["conv_out"]
-
-        def of_kernel(kernel: Array) -> Array:
-            decoder = {**vae["decoder"], "conv_out": {**conv_out, "kernel": kernel}}
-            return reconstruct({**vae, "decoder": decoder}).image
-
-        return jax.vjp(of_kernel, conv_out["kernel"])[1]
+    def _add_to_last(self, vae: PyTree, frozen: PyTree, beside: Array) -> PyTree:
+        """The VAE with zeros beside the decoder's last kernel: by them the losses are balanced, trained or not."""
+        whole = {**frozen.get("vae", {}), **vae}
+        conv_out = whole["decoder"]["conv_out"]
+        last = {**conv_out, "kernel": conv_out["kernel"] + beside}
+        return {**whole, "decoder": {**whole["decoder"], "conv_out": last}}
 
     def _discriminator_loss(self, discriminator: PyTree, result: Reconstruction) -> Array:
         return discriminator_loss(self._score(discriminator, result.target), self._score(discriminator, result.image))
