@@ -1,6 +1,5 @@
 """Softmax attention that never holds all scores at once: one function, and the kernel that each platform has for it."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -73,15 +72,16 @@ def _splash(query: Array, key: Array, value: Array, interpret: bool = False) -> 
     """Pallas kernel of jax for TPUs (splash attention); `interpret` runs it anywhere, slowly."""
     from jax.experimental.pallas.ops.tpu import splash_attention as splash  # half a second that others need not wait
 
-    # One kernel gives all three gradients, from scores computed once; it holds those by queries for each tile of keys,
-    # hence large ones. With 1,024 queries at a time it would not fit the vector memory of a v4 (16 MiB).
+    # The gradients by queries in a kernel of their own: the fused one multiplies less, but its tiles need vector memory
+    # that the full-size step has not left on a v5e or v5p.
     sizes = splash.BlockSizes(
         block_q=_TILE,
         block_kv=_TILE,
-        block_q_dkv=_TILE // 2,
-        block_kv_dkv=math.gcd(key.shape[1], 2 * _TILE),
+        block_q_dkv=_TILE,
+        block_kv_dkv=_TILE,
         block_kv_dkv_compute=_TILE,
-        use_fused_bwd_kernel=True,
+        block_q_dq=_TILE,
+        block_kv_dq=_TILE,
     )
     mask = splash.FullMask((query.shape[1], key.shape[1]))
     mask_of_heads = splash.MultiHeadMask([mask] * query.shape[2])

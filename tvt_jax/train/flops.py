@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax.extend.core import Literal, jaxprs_in_params
 
-# Matrix products in each kernel of splash attention: scores and results; scores again, and the gradients of weights,
-# queries, keys and values.
-_SPLASH = {"splash_mha_fwd": 2, "splash_mha_dkv": 5}
+# Matrix products in each kernel of splash attention: scores and results; scores, weights' gradients and queries';
+# scores, values' gradients, weights' and keys'.
+_SPLASH = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
 
 
 class Flops(NamedTuple):
