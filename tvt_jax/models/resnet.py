@@ -68,6 +68,8 @@ class Upsample2D(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], size: tuple[int, int] | None = None) -> Float[Array, "b h2 w2 c"]:
         """Enlarge to `size` (height, width), twice the own size when None."""
-        doubled = size in (None, (2 * x.shape[1], 2 * x.shape[2]))
-        x = x if doubled or size is None else nearest_resize(x, size)
-        return Conv(x.shape[-1], doubled=doubled, dtype=self.dtype, name="conv")(x)
+        double = (2 * x.shape[1], 2 * x.shape[2])
+        size = size or double
+        if size != double:
+            x = nearest_resize(x, size)
+        return Conv(x.shape[-1], doubled=size == double, dtype=self.dtype, name="conv")(x)
