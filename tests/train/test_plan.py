@@ -136,7 +136,7 @@ def test_full_size_configs_plan_without_any_file():
         assert sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) == pytest.approx(2 * expected, rel=0.01)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("decoder", 2.49), ("encoder", 1.6)])
+@pytest.mark.parametrize(("name", "expected"), [("decoder", 2.49), ("encoder", 1.62)])
 def test_full_size_steps_can_be_traced(name, expected):
     """As configured, in bfloat16; what multiplies is counted once, as a TPU's compiler finds it (T FLOPs an image)."""
     config = load_config(ROOT / "configs" / "sd21" / f"{name}.py")
@@ -144,4 +144,4 @@ def test_full_size_steps_can_be_traced(name, expected):
     program = Program(config, mesh, config.stage.abstract())
     traced = program.trace_step(program.abstract_batch(batch_shapes(config.data)))
     counted = sum(count_flops(traced.jaxpr.jaxpr)) / config.data.batch
-    assert counted == pytest.approx(expected * 1e12, rel=0.03)
+    assert counted == pytest.approx(expected * 1e12, rel=0.02)
