@@ -58,7 +58,7 @@ def test_the_largest_batch_that_fits(monkeypatch, capsys, most: int, an_image: f
     monkeypatch.setattr(plan, "chip_of", lambda _: Chip(16.0, 1e12, 1e9))
     found = plan.largest(toy_config(Path("nowhere")), "local", jax.devices()[:4])
     assert (found.batch, found.fits) == (4 * max(most, 1), most > 0)
-    assert [int(line.split()[1]) for line in capsys.readouterr().err.splitlines()] == tried
+    assert [int(line.split()[0]) for line in capsys.readouterr().err.splitlines()] == tried
 
 
 def test_a_batch_found_quickly_is_confirmed_or_made_smaller(monkeypatch, capsys):
@@ -91,7 +91,16 @@ def test_what_does_not_fit_says_what_to_try(monkeypatch, capsys):
 def test_the_compiler_s_reason():
     message = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
     message += "Used 1.17T of 15.75G hbm. Exceeded hbm capacity by 1.15T.\n\nTotal hbm usage"
-    assert plan._reason(message) == "Used 1.17T of 15.75G hbm"
+    assert plan._reason(message, "v5e:2x2") == "Used 1.17T of 15.75G hbm"
+
+
+def test_a_kernel_that_is_too_large_is_named():
+    """Not a matter of the batch, so nothing smaller is tried."""
+    message = "RESOURCE_EXHAUSTED: E1001: CompileTimeScopedVmemOom:\nRan out of memory in memory space vmem while "
+    message += "allocating on stack for %splash_mha_dkv.1 = (f32[2,64]{1,0}) custom-call(%copy.2),\nmetadata={}. "
+    message += "Scoped allocation with size 19.00M and limit 16.00M exceeded scoped vmem limit by 3.00M."
+    with pytest.raises(ValueError, match=r"v5e:2x2: splash_mha_dkv.1 needs 19.00M of 16.00M of vector memory"):
+        plan._reason(message, "v5e:2x2")
 
 
 MICRO = """

@@ -101,6 +101,9 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
     """Compile the step of `config` for these devices and read off what it takes.
 
     `quick` keeps the compiler from searching for fast kernels: the time is not told then, and memory is about right.
+
+    Raises:
+        ValueError: a kernel does not fit the vector memory, which no batch would change.
     """
     mesh = make_mesh(config.data_shards, config.fsdp_shards, devices)
     program = Program(config, mesh, config.stage.abstract())
@@ -113,7 +116,7 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return plan(fits=False, reason=_reason(str(error)), memory=chip.memory * GIB)
+        return plan(fits=False, reason=_reason(str(error), topology), memory=chip.memory * GIB)
     seconds = time.monotonic() - begin
     analysis, cost = compiled.memory_analysis(), costs(compiled.as_text())
     arguments, temporaries = float(analysis.argument_size_in_bytes), float(analysis.temp_size_in_bytes)
@@ -147,8 +150,11 @@ def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
     chips = make_mesh(config.data_shards, config.fsdp_shards, devices).size
 
     def attempt(images: int) -> Plan:
-        print(f"trying {images} images a chip", file=sys.stderr, flush=True)
-        return make_plan(_with_batch(config, images * chips * config.stage.accumulation), topology, devices, quick=True)
+        batch = images * chips * config.stage.accumulation
+        plan = make_plan(_with_batch(config, batch), topology, devices, quick=True)
+        verdict = f"{plan.peak / GIB:.2f} GiB" if plan.fits else "too many"
+        print(f"{images} images a chip: {verdict}", file=sys.stderr, flush=True)
+        return plan
 
     if not (memory := chip_of(devices[0]).memory * GIB):
         raise ValueError(f"--find-batch: how much memory has a {devices[0].device_kind}? Name a TPU topology, v5e:4x4")
@@ -170,6 +176,7 @@ def _confirm(config: TrainConfig, quick: Plan, devices: list[Any]) -> Plan:
     """The whole plan of a quick one's batch, or of the next smaller that fits: fast kernels take some more memory."""
     plan = quick
     for batch in range(quick.batch, 0, -quick.chips * config.stage.accumulation):
+        print(f"a batch of {batch} in full", file=sys.stderr, flush=True)
         plan = make_plan(_with_batch(config, batch), quick.topology, devices)
         if plan.fits:
             break
@@ -209,6 +216,12 @@ def _seconds(chip: Chip, cycles: float, kernel_flops: float) -> float:
     return cycles / chip.clock + kernel_flops / (0.5 * chip.flops) if chip.clock else 0.0
 
 
-def _reason(message: str) -> str:
+def _reason(message: str, topology: str) -> str:
+    """What the compiler says of the memory that a chip has; raises where a kernel lacks vector memory."""
+    if kernel := re.search(r"memory space vmem.*?%([\w.]+).*? with size (\S+) and limit (\S+) ", message, re.DOTALL):
+        raise ValueError(
+            f"--plan={topology}: {kernel[1]} needs {kernel[2]} of {kernel[3]} of vector memory, whatever the batch; "
+            "tiles of attention kernels are in tvt_jax/models/attend.py"
+        )
     found = re.search(r"Used [\d.]+\w? of [\d.]+\w? hbm[^.\n]*", message)
     return found[0] if found else message.splitlines()[0][:200]
