@@ -9,6 +9,7 @@ goes on where it was cut off.
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -121,6 +122,7 @@ def train(options: Options, stage: str, topology: Topology) -> Logged:
     losses = logged(workdir)
     if len(losses.get("step", ())) < options.steps:
         print(f"{stage} on {topology.name}", file=sys.stderr, flush=True)
+        shutil.rmtree(workdir, ignore_errors=True)  # a run that was cut off may still be writing there
         run(commands(options.steps, topology, workdir), stage, topology, options.out.resolve())
         losses = logged(workdir)
     return losses

@@ -28,6 +28,20 @@ def test_differences_are_relative_to_each_metrics_largest_value():
     assert np.isnan(devices.differences({**expected, "kl": np.array([np.nan, 50.0])}, expected)["losses"])
 
 
+def test_a_run_that_was_cut_off_begins_anew(tmp_path, monkeypatch):
+    workdir = tmp_path / "runs" / "vae"
+    workdir.mkdir(parents=True)
+    (workdir / "metrics.jsonl").write_text('{"step": 1, "kl": 7.0}\n')
+
+    def pretend(*_):
+        (workdir / "model").mkdir(parents=True)
+        with open(workdir / "metrics.jsonl", "a") as log:
+            log.write('{"step": 1, "kl": 3.0}\n')
+
+    monkeypatch.setattr(devices, "run", pretend)
+    assert devices.train(Options(steps=1, out=tmp_path), "vae", devices.ONE)["kl"] == [3.0]
+
+
 def test_every_process_has_its_command(tmp_path):
     alone, first, second = (
         command
