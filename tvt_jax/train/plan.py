@@ -1,5 +1,6 @@
 """Will it fit, and how fast will it be: the real training step, compiled for devices that need not be there."""
 
+import ctypes
 import json
 import math
 import os
@@ -142,7 +143,8 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
 def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
     """The quick plan of the largest batch that fits, in whole images a chip.
 
-    Memory grows about evenly with them, so the next to try is where the last two say that it ends, or midway.
+    Memory grows about evenly with them, so the next to try is where the last two say that it ends, or midway; after the
+    first one, as if it needed all temporaries for its images.
 
     Raises:
         ValueError: it is not known how much memory these devices have.
@@ -154,21 +156,23 @@ def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
         plan = make_plan(_with_batch(config, batch), topology, devices, quick=True)
         verdict = f"{plan.peak / GIB:.2f} GiB" if plan.fits else "too many"
         print(f"{images} images a chip: {verdict}", file=sys.stderr, flush=True)
+        _return_freed_memory()
         return plan
 
     if not (memory := chip_of(devices[0]).memory * GIB):
         raise ValueError(f"--find-batch: how much memory has a {devices[0].device_kind}? Name a TPU topology, v5e:4x4")
-    good, low, high, growth, images = attempt(1), 1, math.inf, 0.0, 2
+    good, low, high = attempt(1), 1, math.inf
+    growth = good.temporaries
     while good.fits and high - low > 1:
+        more = int((memory - good.peak) / growth) if growth > 0 else low
+        images = low + min(max(more, 1), 7 * low)
+        images = images if images < high else (low + int(high)) // 2
         plan = attempt(images)
         if plan.fits:
             growth = (plan.peak - good.peak) / (images - low)
             good, low = plan, images
         else:
             high = images
-        more = int((memory - good.peak) / growth) if growth > 0 else low
-        images = low + min(max(more, 1), 7 * low)
-        images = images if images < high else (low + int(high)) // 2
     return good
 
 
@@ -209,6 +213,12 @@ def describe(plan: Plan) -> str:
 
 def _with_batch(config: TrainConfig, batch: int) -> TrainConfig:
     return replace(config, data=replace(config.data, batch=batch))
+
+
+def _return_freed_memory() -> None:
+    """To the system: glibc keeps what the compiler has freed, and plans of the full-size step would add up."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def _seconds(chip: Chip, cycles: float, kernel_flops: float) -> float:
