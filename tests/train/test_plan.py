@@ -122,8 +122,10 @@ def test_a_topology_that_is_not_there(tmp_path):
     """The adapt stage for four v5e chips, its parameters split over two and two of them."""
     (tmp_path / "config.py").write_text(MICRO)
     command = [sys.executable, "train.py", f"--config={tmp_path}/config.py", "--plan=v5e:2x2", "--json"]
-    found = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": "."}, capture_output=True, text=True)
+    settings = os.environ | {"PYTHONPATH": ".", "XDG_CACHE_HOME": str(tmp_path)}
+    found = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
+    assert not (tmp_path / "tvt_jax").exists()
     result = json.loads(found.stdout)
     assert result["chips"] == 4 and result["fits"] and result["seconds"] > 0
     assert {"all-gather", "all-reduce"} <= result["collectives"].keys()
