@@ -36,17 +36,21 @@ def test_the_local_devices(capsys):
 
 
 @pytest.mark.parametrize(
-    ("most", "an_image", "tried"),
+    ("most", "an_image", "tried", "found"),
     [
-        (11, 1.2, [1, 6, 11, 12]),  # what the first two say is right
-        (11, 1.0, [1, 7, 14, 10, 12, 11]),  # the compiler needs more than that
-        (5, 0.0, [1, 8, 4, 6, 5]),
-        (1, 1.0, [1, 7, 4, 2]),
-        (0, 1.0, [1]),
+        (11, 1.2, [1, 6, 11, 12], 11),  # what the first two say is right
+        (12, 1.2, [1, 6, 11, 12], 11),  # the last leaves no room
+        (11, 1.0, [1, 7, 14, 10, 12, 11], 11),  # the compiler needs more than that
+        (5, 0.0, [1, 8, 4, 6, 5], 5),
+        (1, 1.0, [1, 7, 4, 2], 1),
+        (1, 15.0, [1, 2], 1),  # not even the first leaves any, but fits
+        (0, 1.0, [1], 0),
     ],
 )
-def test_the_largest_batch_that_fits(monkeypatch, capsys, most: int, an_image: float, tried: list[int]):
-    """In whole images a chip, by memory in GiB: one of the state, one that is needed for any image, and the images'."""
+def test_the_largest_batch_that_fits(
+    monkeypatch, capsys, most: int, an_image: float, tried: list[int], found: int
+) -> None:
+    """In whole images a chip: 16 GiB and room, one of the state, one that is needed for any image, and the images'."""
 
     def pretend(config, topology, devices, quick):
         assert quick
@@ -56,9 +60,9 @@ def test_the_largest_batch_that_fits(monkeypatch, capsys, most: int, an_image: f
         return plan.Plan(topology=topology, chips=4, batch=config.data.batch, fits=images <= most, **sizes)
 
     monkeypatch.setattr(plan, "make_plan", pretend)
-    monkeypatch.setattr(plan, "chip_of", lambda _: Chip(16.0, 1e12, 1e9))
-    found = plan.largest(toy_config(Path("nowhere")), "local", jax.devices()[:4])
-    assert (found.batch, found.fits) == (4 * max(most, 1), most > 0)
+    monkeypatch.setattr(plan, "chip_of", lambda _: Chip(18.0, 1e12, 1e9))
+    largest = plan.largest(toy_config(Path("nowhere")), "local", jax.devices()[:4])
+    assert (largest.batch, largest.fits) == (4 * max(found, 1), found > 0)
     assert [int(line.split()[0]) for line in capsys.readouterr().err.splitlines()] == tried
 
 
