@@ -3,7 +3,7 @@
 python train.py --config=configs/sd21/adapt.py --workdir=runs/sd21/adapt
 
 Starts from models/sd21 and runs/sd21/encoder/model; an imported release's VAE does as well
-(--config.stage.vae_source=models/tvt). The released training used 16 images a step; four fit on a v5e chip, 12.4 of its
+(--config.stage.vae_source=models/tvt). The released training used 16 images a step; four take 10.9 of a v5e chip's
 16 GiB. Ask before starting: `--plan=v5e:4x4` in place of `--workdir`, with `--quick` for an answer in minutes.
 """
 
