@@ -12,7 +12,7 @@ from tests.train.toy import toy_config
 from tvt_jax.config import load_config
 from tvt_jax.data.pipeline import batch_shapes
 from tvt_jax.train import plan
-from tvt_jax.train.chips import Chip
+from tvt_jax.train.chips import Chip, chip_of
 from tvt_jax.train.flops import count_flops
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
@@ -133,6 +133,16 @@ def test_a_topology_that_is_not_there(tmp_path):
     result = json.loads(found.stdout)
     assert result["chips"] == 4 and result["fits"] and result["seconds"] > 0
     assert {"all-gather", "all-reduce"} <= result["collectives"].keys()
+
+
+@needs_libtpu
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+def test_each_chip_is_one_device(topology, monkeypatch):
+    """Of a v4, too, which has two cores; jax makes a mesh of whole chips only."""
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    devices = plan.topology_devices(topology)
+    assert make_mesh(0, 2, devices).devices.shape == (2, 2)
+    assert chip_of(devices[0]).clock
 
 
 @needs_libtpu

@@ -42,9 +42,9 @@ class Work:
         return use | ({"utilisation": flops / self.peak} if self.peak else {})
 
 
-# By jax's device_kind. A v4 chip counts as two devices here.
+# By jax's device_kind.
 _TPUS = {
-    "TPU v4": Chip(16.0, 137.5e12, 1.05e9),
+    "TPU v4": Chip(32.0, 275e12, 1.05e9),
     "TPU v5 lite": Chip(16.0, 197e12, 1.5e9),
     "TPU v5": Chip(95.0, 459e12, 1.75e9),
     "TPU v6 lite": Chip(32.0, 918e12, 1.75e9),

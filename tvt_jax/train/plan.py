@@ -92,8 +92,10 @@ def topology_devices(topology: str) -> list[Any]:
     jax.config.update("jax_enable_compilation_cache", False)  # nothing can read such a program back without the chip
     from jax.experimental import topologies
 
+    # The two cores of a v4 chip are one device wherever jax runs on them; here that must be asked for.
+    cores = {"chip_config_name": "megacore"} if topology.startswith("v4") else {}
     try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology, **cores).devices)
     except Exception as error:  # the plug-in raises many types
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(
