@@ -38,26 +38,24 @@ def test_the_local_devices(capsys):
 @pytest.mark.parametrize(
     ("most", "an_image", "tried", "found"),
     [
-        (11, 1.2, [1, 6, 11, 12], 11),  # what the first two say is right
-        (12, 1.2, [1, 6, 11, 12], 11),  # the last leaves no room
-        (11, 1.0, [1, 7, 14, 10, 12, 11], 11),  # the compiler needs more than that
-        (5, 0.0, [1, 8, 4, 6, 5], 5),
-        (1, 1.0, [1, 7, 4, 2], 1),
-        (1, 15.0, [1, 2], 1),  # not even the first leaves any, but fits
+        (11, 1.0, [1, 2, 4, 8, 16, 12, 10, 11], 11),
+        (20, 1.2, [1, 2, 4, 8, 16, 12, 10, 11], 11),  # the sixth leaves no room
+        (8, 0.0, [1, 2, 4, 8, 16, 12, 10, 9], 8),
+        (1, 1.0, [1, 2], 1),
+        (1, 16.0, [1, 2], 1),  # not even the first leaves room, but fits
         (0, 1.0, [1], 0),
     ],
 )
 def test_the_largest_batch_that_fits(
     monkeypatch, capsys, most: int, an_image: float, tried: list[int], found: int
 ) -> None:
-    """In whole images a chip: 16 GiB and room, one of the state, one that is needed for any image, and the images'."""
+    """In whole images a chip: 16 GiB and room for fast kernels, of which the state takes two."""
 
     def pretend(config, topology, devices, quick):
         assert quick
         images = config.data.batch // 4
-        temporaries = (1 + an_image * images) * 2**30
-        sizes = {"temporaries": temporaries, "peak": 2**30 + temporaries}
-        return plan.Plan(topology=topology, chips=4, batch=config.data.batch, fits=images <= most, **sizes)
+        peak = (2 + an_image * images) * 2**30
+        return plan.Plan(topology=topology, chips=4, batch=config.data.batch, fits=images <= most, peak=peak)
 
     monkeypatch.setattr(plan, "make_plan", pretend)
     monkeypatch.setattr(plan, "chip_of", lambda _: Chip(18.0, 1e12, 1e9))

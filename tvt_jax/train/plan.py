@@ -149,8 +149,8 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
 def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
     """The quick plan of the largest batch that fits with room for fast kernels, in whole images a chip.
 
-    Memory grows about evenly with them, so the next to try is where the last two say that it ends, or midway; after the
-    first one, as if it needed all temporaries for its images.
+    Doubled until they are too many, and then midway: the compiler pads batches, so that five images can take as much as
+    eight, and memory says little of where it ends.
 
     Raises:
         ValueError: it is not known how much memory these devices have.
@@ -168,14 +168,10 @@ def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
     if not (room := chip_of(devices[0]).memory * GIB / _FULL_OF_QUICK):
         raise ValueError(f"--find-batch: how much memory has a {devices[0].device_kind}? Name a TPU topology, v5e:4x4")
     good, low, high = attempt(1), 1, math.inf
-    growth = good.temporaries
     while good.fits and high - low > 1:
-        more = int((room - good.peak) / growth) if growth > 0 else low
-        images = low + min(max(more, 1), 7 * low)
-        images = images if images < high else (low + int(high)) // 2
+        images = 2 * low if high == math.inf else (low + int(high)) // 2
         plan = attempt(images)
         if plan.fits and plan.peak <= room:
-            growth = (plan.peak - good.peak) / (images - low)
             good, low = plan, images
         else:
             high = images
