@@ -95,6 +95,9 @@ def test_the_compiler_s_reason():
     message = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
     message += "Used 1.17T of 15.75G hbm. Exceeded hbm capacity by 1.15T.\n\nTotal hbm usage"
     assert plan._reason(message, "v5e:2x2") == "Used 1.17T of 15.75G hbm"
+    message = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (23.88G) "
+    message += "exceeds available HBM (15.75G)."
+    assert plan._reason(message, "v5e:2x2") == "temporaries need 23.88G of 15.75G hbm"
 
 
 def test_a_kernel_that_is_too_large_is_named():

@@ -235,5 +235,7 @@ def _reason(message: str, topology: str) -> str:
             f"--plan={topology}: {kernel[1]} needs {kernel[2]} of {kernel[3]} of vector memory, whatever the batch; "
             "tiles of attention kernels are in tvt_jax/models/attend.py"
         )
+    if temporaries := re.search(r"HLO temporaries \((\S+)\) exceeds available HBM \((\S+)\)", message):
+        return f"temporaries need {temporaries[1]} of {temporaries[2]} hbm"
     found = re.search(r"Used [\d.]+\w? of [\d.]+\w? hbm[^.\n]*", message)
     return found[0] if found else message.splitlines()[0][:200]
