@@ -112,6 +112,7 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
     Raises:
         ValueError: a kernel does not fit the vector memory, which no batch would change.
     """
+    _return_freed_memory()
     mesh = make_mesh(config.data_shards, config.fsdp_shards, devices)
     program = Program(config, mesh, config.stage.abstract())
     plan = partial(Plan, topology=topology, chips=mesh.size, batch=config.data.batch)
@@ -162,7 +163,6 @@ def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
         plan = make_plan(_with_batch(config, batch), topology, devices, quick=True)
         verdict = f"{plan.peak / GIB:.2f} GiB" if plan.fits else "too many"
         print(f"{images} images a chip: {verdict}", file=sys.stderr, flush=True)
-        _return_freed_memory()
         return plan
 
     if not (room := chip_of(devices[0]).memory * GIB / _FULL_OF_QUICK):
@@ -218,7 +218,7 @@ def _with_batch(config: TrainConfig, batch: int) -> TrainConfig:
 
 
 def _return_freed_memory() -> None:
-    """To the system: glibc keeps what the compiler has freed, and plans of the full-size step would add up."""
+    """To the system: glibc keeps what the compiler has freed, and one plan after another would add up."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 
