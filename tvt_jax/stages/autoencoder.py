@@ -86,7 +86,7 @@ class AutoencoderStage:
         return self.compute.vae(self.vae).init(rng, jnp.zeros((1, size, size, 3)))["params"]
 
     def reconstruct(self, vae: PyTree, frozen: PyTree, image: Array, rng: PRNGKeyArray | None) -> Reconstruction:
-        """Encode and decode images in [-1, 1]; without rng the posterior's mean is decoded."""
+        """Encode and decode images in [-1, 1] by the whole VAE; without rng the posterior's mean is decoded."""
         model = self.compute.vae(self.vae)
         posterior = model.apply({"params": vae}, image, method="encode")
         latent = posterior.mean if rng is None else posterior.sample(rng)
@@ -119,10 +119,10 @@ class AutoencoderStage:
 
     def _gradients(self, state: State, frozen: PyTree, image: Array, rng: PRNGKeyArray) -> tuple[PyTree, dict]:
         """Gradients of both networks' losses; they meet at the image, so one pass back serves all."""
-        kernel = {**frozen.get("vae", {}), **state.params["vae"]}["decoder"]["conv_out"]["kernel"]
+        kernel = self.whole_vae(state.params["vae"], frozen)["decoder"]["conv_out"]["kernel"]
 
         def reconstruct(vae: PyTree, beside: Array) -> Reconstruction:
-            return self.reconstruct(self._add_to_last(vae, frozen, beside), frozen, image, rng)
+            return self.reconstruct(_add_to_last(self.whole_vae(vae, frozen), beside), frozen, image, rng)
 
         def cotangent(gradient: Array) -> Reconstruction:
             return Reconstruction(gradient, *jax.tree.map(jnp.zeros_like, result[1:]))
@@ -167,13 +167,6 @@ class AutoencoderStage:
         loss, grads = jax.value_and_grad(self._discriminator_loss)(discriminator, result)
         return weight * gradient, grads, dict(zip(_GAN_METRICS, (generator, loss, weight), strict=True))
 
-    def _add_to_last(self, vae: PyTree, frozen: PyTree, beside: Array) -> PyTree:
-        """The VAE with zeros beside the decoder's last kernel: by them the losses are balanced, trained or not."""
-        whole = {**frozen.get("vae", {}), **vae}
-        conv_out = whole["decoder"]["conv_out"]
-        last = {**conv_out, "kernel": conv_out["kernel"] + beside}
-        return {**whole, "decoder": {**whole["decoder"], "conv_out": last}}
-
     def _discriminator_loss(self, discriminator: PyTree, result: Reconstruction) -> Array:
         return discriminator_loss(self._score(discriminator, result.target), self._score(discriminator, result.image))
 
@@ -186,13 +179,20 @@ class AutoencoderStage:
 
     def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
         """Score the averaged weights' reconstructions."""
-        result = self.reconstruct(state.ema, frozen, to_float(batch["hr"]), None)
+        result = self.reconstruct(self.whole_vae(state.ema, frozen), frozen, to_float(batch["hr"]), None)
         distances = self.perceptual.distances(frozen["perceptual"], jnp.clip(result.image, -1, 1), result.target)
         return {"psnr": psnr(result.image, result.target), **distances}, {
             "target": result.target,
             "reconstruction": result.image,
         }
 
-    def whole_vae(self, state: State, frozen: PyTree) -> dict[str, Any]:
-        """All parameters of the VAE, the trained ones averaged."""
-        return {**frozen.get("vae", {}), **state.ema}
+    def whole_vae(self, trained: PyTree, frozen: PyTree) -> dict[str, Any]:
+        """All parameters of the VAE: those trained, or their averages, and those frozen."""
+        return {**frozen.get("vae", {}), **trained}
+
+
+def _add_to_last(vae: PyTree, beside: Array) -> PyTree:
+    """The VAE with zeros beside the decoder's last kernel: by them the losses are balanced, trained or not."""
+    conv_out = vae["decoder"]["conv_out"]
+    last = {**conv_out, "kernel": conv_out["kernel"] + beside}
+    return {**vae, "decoder": {**vae["decoder"], "conv_out": last}}

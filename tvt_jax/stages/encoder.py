@@ -7,7 +7,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from tvt_jax.model_folder import ModelCard, ModelFolder
 from tvt_jax.models.vae import AutoencoderKLConfig
-from tvt_jax.stages.autoencoder import ENCODER, AutoencoderStage, Reconstruction
+from tvt_jax.stages.autoencoder import ENCODER, AutoencoderStage
 from tvt_jax.stages.compute import read_source, vae_shapes
 from tvt_jax.stages.images import enlarge, to_float
 from tvt_jax.train.state import State
@@ -40,16 +40,12 @@ class EncoderStage(AutoencoderStage):
         """Start from the encoder in the folder, which took over E8's layers where they fit."""
         return frozen["vae"]
 
-    def reconstruct(self, vae: PyTree, frozen: PyTree, image: Array, rng: PRNGKeyArray | None) -> Reconstruction:
-        """Encode with E4, decode with D4."""
-        return super().reconstruct({**frozen["vae"], **vae}, frozen, image, rng)
-
     def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
         """Score reconstructions, and the distance of E4's latents from E8's of the image enlarged 2x."""
         metrics, images = super().evaluate(state, frozen, batch)
         image = to_float(batch["hr"])
         vae, source = self.compute.vae(self.vae), self.compute.vae(self.source_vae)
-        own = vae.apply({"params": self.whole_vae(state, frozen)}, image, method="encode").mean
+        own = vae.apply({"params": self.whole_vae(state.ema, frozen)}, image, method="encode").mean
         other = source.apply({"params": frozen["source"]}, enlarge(image, 2), method="encode").mean
         distance = jnp.linalg.norm((own - other).reshape(len(image), -1), axis=1)
         metrics["latent_distance"] = distance / jnp.linalg.norm(other.reshape(len(image), -1), axis=1)
@@ -58,4 +54,4 @@ class EncoderStage(AutoencoderStage):
     def export(self, state: State, frozen: PyTree) -> ModelFolder:
         """Give the whole VAE-D4."""
         card = ModelCard(source=f"tvt_jax, stage encoder, from {self.source}")
-        return ModelFolder(card=card, vae_config=self.vae, vae=self.whole_vae(state, frozen))
+        return ModelFolder(card=card, vae_config=self.vae, vae=self.whole_vae(state.ema, frozen))
