@@ -24,14 +24,15 @@ from benchmarks import report, timing
 from benchmarks.rivals import RIVALS, NcnnUpscaler, fetch
 from tvt_jax.evaluation import METRICS
 from tvt_jax.evaluation.progress import model_fingerprint
+from tvt_jax.files import write_whole
 from tvt_jax.inference.upscaler import PRETRAINED
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 QUALITY = {  # metric -> title, format
-    "lpips": ("LPIPS-Alex", ".4f"),
+    "lpips-alex": ("LPIPS-Alex", ".4f"),
     "dists": ("DISTS", ".4f"),
-    "psnr": ("PSNR-Y", ".3f"),
-    "ssim": ("SSIM-Y", ".4f"),
+    "psnr-y": ("PSNR-Y", ".3f"),
+    "ssim-y": ("SSIM-Y", ".4f"),
     "niqe": ("NIQE", ".3f"),
 }
 COLUMNS = QUALITY | {"seconds": ("s an image, {threads} threads", ".3f")}
@@ -133,7 +134,7 @@ def make_results(method: Method, inputs: Sequence[Path]) -> None:
     for path in tqdm(missing, desc=f"{method.name}: upscaling", disable=not missing):
         file = io.BytesIO()
         Image.fromarray(method.upscale(read(path))).save(file, format="PNG")
-        _replace(method.results / path.name, file.getvalue())
+        write_whole(method.results / path.name, file.getvalue())
 
 
 def score_results(method: Method, inputs: Sequence[Path], truth: Path) -> list[dict[str, float]]:
@@ -143,7 +144,7 @@ def score_results(method: Method, inputs: Sequence[Path], truth: Path) -> list[d
     for name in tqdm(missing, desc=f"{method.name}: scoring", disable=not missing):
         image, reference = read(method.results / name), read(truth / name)
         known[name] = {metric: METRICS[metric](image, reference) for metric in QUALITY}
-        _replace(method.scores, json.dumps(known, indent=1).encode())
+        write_whole(method.scores, json.dumps(known, indent=1).encode())
     return [known[path.name] for path in inputs]
 
 
@@ -165,14 +166,6 @@ def table(figures: dict[str, Any]) -> str:
 
 def _running(name: str, folder: Path, upscale: Callable[[Pixels], Pixels]) -> Method:
     return Method(name=name, results=folder, scores=folder / "scores.json", upscale=upscale)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def main() -> None:

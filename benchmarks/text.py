@@ -132,7 +132,7 @@ def render_page(
     return TextPage(image=np.asarray(page), lines=tuple(lines))
 
 
-def load_reader(threads: int = 2) -> Reader:
+def load_reader() -> Reader:
     """RapidOCR's recogniser for one upright line, RGB; its model comes with the package.
 
     Raises:
@@ -147,7 +147,7 @@ def load_reader(threads: int = 2) -> Reader:
             "Global.log_level": "error",
             "Global.use_preprocess_img": False,
             "Global.text_score": 0.0,
-            "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+            "EngineConfig.onnxruntime.intra_op_num_threads": 2,
         }
     )
 

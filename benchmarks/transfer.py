@@ -23,7 +23,8 @@ from tvt_jax.data.sources import list_images, read_image
 from tvt_jax.metrics.lpips import lpips
 from tvt_jax.model_folder import ModelFolder, read_model
 from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
-from tvt_jax.stages.images import enlarge, psnr, shrink, to_float
+from tvt_jax.pixels import from_uint8, to_uint8
+from tvt_jax.stages.images import enlarge, psnr, shrink
 
 SMALL = 14  # lines up to this many pixels count as small text
 Images = UInt8[np.ndarray, "n h w 3"]
@@ -73,9 +74,8 @@ class Autoencoder:
         """Latents and reconstructions of all images, `batch` at a time."""
         parts = []
         for start in range(0, len(images), batch):
-            latent = self.encode(to_float(jnp.asarray(images[start : start + batch])))
-            restored = jnp.clip(self.decode(latent), -1, 1)
-            parts.append((np.asarray(latent), np.rint((np.asarray(restored) + 1) * 127.5).astype(np.uint8)))
+            latent = self.encode(jnp.asarray(from_uint8(images[start : start + batch])))
+            parts.append((np.asarray(latent), np.asarray(to_uint8(self.decode(latent)))))
         latents, restored = zip(*parts, strict=True)
         return np.concatenate(latents), np.concatenate(restored)
 
@@ -114,13 +114,12 @@ def load_rows(options: Options) -> tuple[Autoencoder, list[Autoencoder]]:
     Raises:
         ValueError: the decoder stage learnt from another 8x VAE than `vae8`, or a VAE has the wrong downsampling.
     """
-    eight = read_model(options.vae8)
-    _check_downsampling(options.vae8, eight, 8)
-    decoder, encoder = _read_4x(options.decoder), _read_4x(options.encoder)
+    eight = _read_vae(options.vae8, 8)
+    decoder, encoder = _read_vae(options.decoder, 4), _read_vae(options.encoder, 4)
     if decoder.vae_source is not None and not _same(decoder.vae_source, eight.vae):
         raise ValueError(f"{options.decoder} was transferred from another 8x VAE than {options.vae8}")
-    encode8, decode8 = networks(eight.vae_config, eight.vae)
-    _, decode4 = networks(decoder.vae_config, decoder.vae)
+    encode8, decode8 = networks(eight)
+    _, decode4 = networks(decoder)
 
     def encode_enlarged(x: Array) -> Array:
         return encode8(enlarge(x, 2))
@@ -137,20 +136,23 @@ def load_rows(options: Options) -> tuple[Autoencoder, list[Autoencoder]]:
         _plain("4x, after the encoder stage: D4(E4)", encoder),
     ]
     if options.scratch:
-        rows.append(_plain("4x, trained from nothing", _read_4x(options.scratch)))
+        rows.append(_plain("4x, trained from nothing", _read_vae(options.scratch, 4)))
     return enlarged, rows
 
 
-def _read_4x(path: Path) -> ModelFolder:
-    folder = read_model(path)
-    _check_downsampling(path, folder, 4)
+def _read_vae(path: Path, downsampling: int) -> ModelFolder:
+    folder = read_model(path, ["vae", "vae_source"])
+    assert folder.vae_config is not None  # for the type checker: it was asked for
+    if (found := folder.vae_config.downsampling) != downsampling:
+        raise ValueError(f"{path} has a VAE that downsamples {found}x, expected {downsampling}x")
     return folder
 
 
-def networks(config: AutoencoderKLConfig, params: PyTree) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-    """Encoder (to the posterior's mean) and decoder of a VAE."""
-    encode, decode = _compiled(config)
-    variables = {"params": params}
+def networks(folder: ModelFolder) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Encoder (to the posterior's mean) and decoder of a model folder's VAE."""
+    assert folder.vae_config is not None  # for the type checker: `_read_vae` asks for it
+    encode, decode = _compiled(folder.vae_config)
+    variables = {"params": folder.vae}
     return lambda x: encode(variables, x).mean, lambda z: decode(variables, z)
 
 
@@ -188,8 +190,10 @@ def text_pages(count: int, side: int, seed: int) -> list[text.TextPage]:
 def scores(truth: Images, restored: Images) -> dict[str, float]:
     """Means over the images of PSNR in RGB and of LPIPS-Alex."""
     return {
-        "psnr": float(psnr(to_float(jnp.asarray(restored)), to_float(jnp.asarray(truth))).mean()),
-        "lpips": float(np.mean([lpips(image, reference) for image, reference in zip(restored, truth, strict=True)])),
+        "psnr-rgb": float(psnr(jnp.asarray(from_uint8(restored)), jnp.asarray(from_uint8(truth))).mean()),
+        "lpips-alex": float(
+            np.mean([lpips(image, reference) for image, reference in zip(restored, truth, strict=True)])
+        ),
     }
 
 
@@ -233,7 +237,7 @@ def tables(figures: dict[str, Any]) -> str:
 def _cells(measured: dict[str, Any]) -> list[str]:
     cells = []
     for part in ("photos", "text"):
-        for metric, form in (("psnr", "{:.2f}"), ("lpips", "{:.4f}")):
+        for metric, form in (("psnr-rgb", "{:.2f}"), ("lpips-alex", "{:.4f}")):
             value = measured.get(part, {}).get(metric)
             cells.append("" if value is None else form.format(value))
     rates = [measured["text"].get(name) for name in ("cer", "cer_small")]
@@ -245,13 +249,8 @@ def _latent_cells(distance: dict[str, Any]) -> tuple[str, str]:
 
 
 def _plain(name: str, folder: ModelFolder) -> Autoencoder:
-    encode, decode = networks(folder.vae_config, folder.vae)
+    encode, decode = networks(folder)
     return Autoencoder(name=name, encode=encode, decode=decode)
-
-
-def _check_downsampling(path: Path, folder: ModelFolder, expected: int) -> None:
-    if folder.vae_config.downsampling != expected:
-        raise ValueError(f"{path} has a VAE that downsamples {folder.vae_config.downsampling}x, expected {expected}x")
 
 
 def _same(a: PyTree, b: PyTree) -> bool:

@@ -1,7 +1,7 @@
 """PyTorch checkpoints into model folders and back, and a look into any of their files."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,8 +114,8 @@ def inspect(file: Positional[Path], /) -> None:
     print(f"{len(tensors)} tensors, {sum(tensor.size for tensor in tensors.values()):,} numbers")
 
 
-def main() -> None:
-    """Run the command and exit: 0 if all went well, 1 after an error, 2 for a wrong command line."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Parse a command line, by default this program's, do what it says, and return the exit status."""
     commands: dict[str, Callable[..., Any]] = {
         "import": import_model,
         "export": export,
@@ -123,11 +123,11 @@ def main() -> None:
         "inspect": inspect,
     }
     try:
-        status = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m convert", description=__doc__)
+        return tyro.extras.subcommand_cli_from_dict(commands, prog="tvt convert", description=__doc__, args=words) or 0
     except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    sys.exit(status or 0)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,46 +1,15 @@
-"""What tensors a network has, and whether those of a file are them: every difference is told at once."""
+"""Whether the tensors of a file are those of a network: every difference is told at once."""
 
 from collections.abc import Iterable, Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tvt_jax.models.keys import tree_to_torch
-from tvt_jax.models.text_encoder import CLIPTextConfig, CLIPTextModel
-from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel
-from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
+from tvt_jax.models.shapes import Shapes
 
-Config = AutoencoderKLConfig | UNet2DConditionConfig | CLIPTextConfig
 Tensors = dict[str, np.ndarray]
-Shapes = dict[str, tuple[int, ...]]
 
 _SHOWN = 8
-
-
-def expected_shapes(config: Config) -> Shapes:
-    """Give diffusers' (transformers') name and shape of every tensor of a network, without making it."""
-    params = jax.eval_shape(lambda: _initialise(config))["params"]
-    return {name: tensor.shape for name, tensor in tree_to_torch(jax.tree.map(_stand_in, params)).items()}
-
-
-def _initialise(config: Config) -> dict:
-    rng, number = jax.random.key(0), jnp.zeros(1, int)
-    match config:
-        case AutoencoderKLConfig():
-            side = 2 * config.downsampling
-            return AutoencoderKL(config).init(rng, jnp.zeros((1, side, side, 3)))
-        case UNet2DConditionConfig():
-            side = 2 ** len(config.block_out_channels)
-            latent = jnp.zeros((1, side, side, config.latent_channels))
-            return UNet2DConditionModel(config).init(rng, latent, number, jnp.zeros((1, 1, config.cross_attention_dim)))
-        case CLIPTextConfig():
-            return CLIPTextModel(config).init(rng, number[None])
-
-
-def _stand_in(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-    """An array of that shape that takes no memory."""
-    return np.broadcast_to(np.float32(0), leaf.shape)
 
 
 def fit(tensors: Mapping[str, np.ndarray], shapes: Shapes, origin: str, ignored: Iterable[str] = ()) -> Tensors:
@@ -48,7 +17,7 @@ def fit(tensors: Mapping[str, np.ndarray], shapes: Shapes, origin: str, ignored:
 
     Args:
         tensors: a state dict.
-        shapes: the network's, by `expected_shapes`.
+        shapes: the network's, by `tensor_shapes`.
         origin: where the tensors are from, for the message.
         ignored: endings of names that may be there besides.
 

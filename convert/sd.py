@@ -5,10 +5,11 @@ import re
 from functools import cached_property
 from pathlib import Path
 
-from convert.layout import Tensors, expected_shapes, fit
+from convert.layout import Tensors, fit
 from convert.ldm import UNET, is_ldm, split_ldm
 from convert.tensors import find_weights, read_tensors
 from tvt_jax.model_folder import C, Network
+from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
@@ -74,7 +75,7 @@ def read_network(folder: Path, kind: type[C], stem: str = _STEM) -> Network[C]:
 
 def _network(config: C, tensors: Tensors, origin: str) -> Network[C]:
     renamed = {modern_name(name): tensor for name, tensor in tensors.items()}
-    return Network(config, fit(renamed, expected_shapes(config), origin, ignored=_BUFFERS))
+    return Network(config, fit(renamed, tensor_shapes(config), origin, ignored=_BUFFERS))
 
 
 def modern_name(name: str) -> str:

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.layout import Tensors, expected_shapes, fit
+from convert.layout import Tensors, fit
 from convert.lora import Branches, check_lora, split_lora
 from convert.sd import read_network
 from convert.tensors import read_tensors, read_torch
 from tvt_jax.model_folder import Network
+from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 
@@ -54,7 +55,7 @@ def read_tvt(folder: Path) -> TVT:
     tensors = fit({**unet.tensors, **trained}, shapes, str(files[1]))
     check_lora(lora, shapes, str(files[1]))
     return TVT(
-        vae=Network(VAE_D4, fit(vae, expected_shapes(VAE_D4), str(files[0]))),
+        vae=Network(VAE_D4, fit(vae, tensor_shapes(VAE_D4), str(files[0]))),
         unet=Network(unet.config, tensors),
         lora=lora,
     )

@@ -16,6 +16,7 @@ from tvt_jax.inference.upscaler import Upscaler
 from tvt_jax.model_folder import LORA, WEIGHTS, Network, read_model, with_middle
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.pixels import from_uint8
 from tvt_jax.tokenizer import Tokenizer
 
 RESTORATION = "restoration"
@@ -116,10 +117,10 @@ def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> 
     if ours.unet is None or folder.prompt_embedding is None:
         raise ValueError(f"{model} has no UNet or no prompt: there is no restoration to compare")
     theirs = _Reference(networks, folder.card.time_step, folder.prompt_embedding)
-    x = _middle(photo, side)
+    x = middle(photo, side)
     latent = theirs.encode(x)
     yield Difference.of("encode", np.asarray(ours.vae.encode(x).mean), latent)
-    scaled = latent * folder.vae_config.scaling_factor
+    scaled = latent * ours.vae.config.scaling_factor
     noise = theirs.predict_noise(scaled)
     yield Difference.of("unet", np.asarray(ours.unet(scaled, np.array([folder.card.time_step]))), noise)
     yield Difference.of("decode", np.asarray(ours.vae.decode(latent)), theirs.decode(latent))
@@ -141,11 +142,12 @@ def _encode_prompt(model: Path, prompt: str) -> np.ndarray:
         return network(tokens).last_hidden_state[0].numpy()
 
 
-def _middle(photo: Path, side: int) -> np.ndarray:
+def middle(photo: Path, side: int) -> np.ndarray:
+    """Give the middle of a photo, (1, side, side, 3) in [-1, 1]."""
     with Image.open(photo) as image:
         left, top = (image.width - side) // 2, (image.height - side) // 2
         crop = image.convert("RGB").crop((left, top, left + side, top + side))
-    return np.asarray(crop, np.float32)[None] / 127.5 - 1
+    return from_uint8(np.asarray(crop))[None]
 
 
 class _Reference:
@@ -162,8 +164,9 @@ class _Reference:
         self._factor = networks.vae.config.scaling_factor
         self._time_step = time_step
         self._prompt = torch.from_numpy(prompt)[None]
-        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-        self._kept = float((1 - betas).cumprod(0)[time_step])
+        self._scheduler: Any = diffusers.DDPMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False
+        )
 
     def _load(self, kind: Any, source: Network) -> Any:
         network = kind.from_config(source.config.to_json())
@@ -196,7 +199,8 @@ class _Reference:
 
     def restore(self, x: np.ndarray) -> np.ndarray:
         z = self.encode(x) * self._factor
-        clean = (z - (1 - self._kept) ** 0.5 * self.predict_noise(z)) / self._kept**0.5
+        noise, noisy = (self._torch.from_numpy(array) for array in (self.predict_noise(z), z))
+        clean = self._scheduler.step(noise, self._time_step, noisy).pred_original_sample.numpy()
         return self.decode(clean / self._factor).clip(-1, 1)
 
     def _run(self, network: Any, x: np.ndarray) -> np.ndarray:

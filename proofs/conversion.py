@@ -17,10 +17,12 @@ import tyro
 from PIL import Image
 
 from benchmarks import report
+from convert.verify import middle
 from proofs.full_size import write_missing
 from tvt_jax.inference.networks import apply
 from tvt_jax.model_folder import read_model
 from tvt_jax.models.vae import AutoencoderKL
+from tvt_jax.pixels import to_uint8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,17 +131,9 @@ def measure(options: Options) -> Iterator[tuple[str, str]]:
     ):
         yield from _round_trip(options.work, name, kind, words)
     yield from _verified("SD", options.work / "sd-came", sd, options)
-    middle = crop(options.photo, 512)
-    yield "bfloat16 VAE-D4 against float32, full size, random weights", f"{bfloat16_psnr(model, middle):.1f} dB"
+    photo = middle(options.photo, 512)
+    yield "bfloat16 VAE-D4 against float32, full size, random weights", f"{bfloat16_psnr(model, photo):.1f} dB"
     yield from _upscaled(options, model)
-
-
-def crop(photo: Path, side: int) -> np.ndarray:
-    """The middle of a photo, (1, side, side, 3) in [-1, 1]."""
-    with Image.open(photo) as image:
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        pixels = np.asarray(image.convert("RGB").crop((left, top, left + side, top + side)), np.float32)
-    return pixels[None] / 127.5 - 1
 
 
 def _imported(what: str, *words: object) -> Iterator[tuple[str, str]]:
@@ -168,7 +162,7 @@ def _round_trip(work: Path, name: str, kind: str, words: list[object]) -> Iterat
 
 def _upscaled(options: Options, model: Path) -> Iterator[tuple[str, str]]:
     source = options.work / "small.png"
-    Image.fromarray(np.uint8((crop(options.photo, 128)[0] + 1) * 127.5)).save(source)
+    Image.fromarray(to_uint8(middle(options.photo, 128)[0])).save(source)
     for dtype in ("float32", "bfloat16"):
         words = ("--model", model, "--dtype", dtype, "--prompt", "a sharp photo")
         done = run("tvt_jax.cli", "upscale", source, options.work / f"{dtype}.png", *words)

@@ -84,7 +84,7 @@ class Options:
     out: Path = Path("runs/devices")
 
 
-def measure(options: Options, topologies: tuple[Topology, ...] = TOPOLOGIES) -> dict[str, dict[str, Differences]]:
+def measure(options: Options) -> dict[str, dict[str, Differences]]:
     """Trains what is not trained yet; gives each stage's largest relative differences on each topology.
 
     Raises:
@@ -97,7 +97,7 @@ def measure(options: Options, topologies: tuple[Topology, ...] = TOPOLOGIES) -> 
     for stage in STAGES[: 1 + max(map(STAGES.index, options.stages))]:
         expected = train(options, stage, ONE)
         if stage in options.stages:
-            figures[stage] = {t.name: differences(train(options, stage, t), expected) for t in topologies}
+            figures[stage] = {t.name: differences(train(options, stage, t), expected) for t in TOPOLOGIES}
     return figures
 
 

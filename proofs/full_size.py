@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from convert.layout import Config, Shapes, Tensors, expected_shapes
+from convert.layout import Tensors
 from convert.lora import Branches, LoRA
 from convert.to_torch import lora_file
 from convert.torch_writer import write_torch
 from convert.tvt import VAE_D4, VAE_PREFIX
 from tvt_jax.model_folder import write_tensors
+from tvt_jax.models.shapes import Config, Shapes, tensor_shapes
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
@@ -51,7 +52,7 @@ def write_component(folder: Path, config: Config, dtype: str) -> None:
     stem = "model" if isinstance(config, CLIPTextConfig) else "diffusion_pytorch_model"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config.to_json()))
-    write_tensors(folder / f"{stem}.safetensors", random_tensors(expected_shapes(config)), dtype)
+    write_tensors(folder / f"{stem}.safetensors", random_tensors(tensor_shapes(config)), dtype)
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -75,10 +76,10 @@ def write_sd(folder: Path) -> None:
 def write_tvt(folder: Path) -> None:
     """Write the TVT release: vae.ckpt, TVTUNet/unet and model_TVT.pkl, float32, with LoRA that counts."""
     write_component(folder / "TVTUNet" / "unet", TVT_UNET, "float32")
-    vae = {name: np.asarray(tensor) for name, tensor in random_tensors(expected_shapes(VAE_D4)).items()}
+    vae = {name: np.asarray(tensor) for name, tensor in random_tensors(tensor_shapes(VAE_D4)).items()}
     write_torch(folder / "vae.ckpt", {"state_dict": {VAE_PREFIX + name: tensor for name, tensor in vae.items()}})
     unet: Tensors = {
-        name: np.asarray(RandomTensor(f"trained {name}", shape)) for name, shape in expected_shapes(TVT_UNET).items()
+        name: np.asarray(RandomTensor(f"trained {name}", shape)) for name, shape in tensor_shapes(TVT_UNET).items()
     }
     branches: Branches = dict(_branches(lora_file(unet, {})["state_dict_unet"]))
     write_torch(folder / "model_TVT.pkl", lora_file(unet, branches))

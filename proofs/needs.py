@@ -11,15 +11,17 @@ from typing import Any, get_args
 
 import jax
 import tyro
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from benchmarks import report
+from proofs.needed_flops import count_needed_flops
 from tvt_jax.data.pipeline import batch_shapes
 from tvt_jax.model_folder import count_parameters
 from tvt_jax.models.remat import Remat
+from tvt_jax.models.shapes import param_shapes
 from tvt_jax.stages.adapt import AdaptStage
-from tvt_jax.stages.compute import unet_shapes
 from tvt_jax.train.config import TrainConfig, load_config
-from tvt_jax.train.flops import Flops, count_flops, count_needed_flops
+from tvt_jax.train.flops import Flops, count_flops
 from tvt_jax.train.plan import topology_devices
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
@@ -65,11 +67,15 @@ def needed(program: Program, batch: dict[str, Any], stage: AdaptStage) -> Flops:
     """What reverse mode cannot do without for the losses of student and fake score."""
     student, fake = program.state.params["student"], program.state.params["fake"]
     rng = jax.eval_shape(lambda: jax.random.key(0))
+
+    def fake_loss(fake: PyTree, frozen: PyTree, latent: Array, rng: PRNGKeyArray) -> Array:
+        return stage.distillation.fake_loss(fake, stage.teacher(frozen), latent, rng)
+
     with jax.set_mesh(program.mesh):
         _, (_, latent) = jax.eval_shape(stage.student_loss, student, fake, program.frozen, batch, rng)
         parts = [
             needed_for(stage.student_loss, student, (fake, program.frozen, batch, rng)),
-            needed_for(stage.fake_loss, fake, (program.frozen, latent, rng)),
+            needed_for(fake_loss, fake, (program.frozen, latent, rng)),
         ]
     return Flops(*map(sum, zip(*parts, strict=True)))
 
@@ -83,7 +89,7 @@ def needed_for(loss: Any, trained: Any, others: tuple[Any, ...]) -> Flops:
 
 def weights(program: Program, stage: AdaptStage) -> dict[str, float]:
     """Bytes of UNet weights in GB: what is held here, and three UNets of which two are trained in float32."""
-    student, prior = (count_parameters(unet_shapes(shape)) for shape in (stage.student, stage.prior))
+    student, prior = (count_parameters(param_shapes(shape)) for shape in (stage.student, stage.prior))
     held = [*jax.tree.leaves(program.frozen["prior"]), *jax.tree.leaves(program.state.params)]
     return {
         "held": sum(leaf.size * leaf.dtype.itemsize for leaf in held) / 1e9,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from tvt_jax.data.pipeline import DataConfig
 from tvt_jax.model_folder import ModelCard, ModelFolder
 from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.pixels import from_uint8
 from tvt_jax.train.config import TrainConfig
 from tvt_jax.train.state import State
 
@@ -38,6 +40,15 @@ class ToyStage:
     name: str | None = None
     sizes: tuple[int, ...] = (1,)
     accumulation: int = 1
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """Name what is evaluated."""
+        return ("mse",)
+
+    def problems(self, data: DataConfig) -> Iterable[str]:
+        """Take all data."""
+        return ()
 
     def load(self) -> PyTree:
         """Give a constant."""
@@ -63,7 +74,7 @@ class ToyStage:
         """Update the denoiser."""
 
         def loss(params: PyTree) -> Array:
-            clean = batch["hr"] / 127.5 - 1
+            clean = from_uint8(batch["hr"])
             noisy = clean + 0.1 * jax.random.normal(rng, clean.shape)
             return jnp.mean((_predict(params, noisy) - clean * frozen["target"]["scale"]) ** 2)
 
@@ -76,7 +87,7 @@ class ToyStage:
 
     def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
         """Score the averaged weights."""
-        clean = batch["hr"] / 127.5 - 1
+        clean = from_uint8(batch["hr"])
         error = (_predict(state.ema["model"], clean) - clean * frozen["target"]["scale"]) ** 2
         return {"mse": error.mean((1, 2, 3))}, {"clean": clean}
 

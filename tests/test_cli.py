@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tvt_jax
 from tests.inference.conftest import compilation_cache, folder  # noqa: F401
 from tvt_jax import cli
 from tvt_jax.model_folder import write_model
@@ -30,8 +31,7 @@ def tvt(monkeypatch, capsys, *arguments):
     with pytest.raises(SystemExit) as exit_:
         cli.main()
     out, err = capsys.readouterr()
-    code = exit_.value.code
-    return (1, out, err + code) if isinstance(code, str) else (code, out, err)
+    return exit_.value.code, out, err
 
 
 def test_one_picture(monkeypatch, capsys, tmp_path, model, photo):
@@ -78,7 +78,7 @@ def test_errors_are_one_sentence(monkeypatch, capsys, tmp_path, model, photo, ar
     status, _, err = tvt(monkeypatch, capsys, "upscale", *arguments)
     assert status == 1
     assert err.startswith(message)
-    assert err.count("\n") == 0
+    assert err.count("\n") == 1
     assert not list(tmp_path.glob("out*"))
 
 
@@ -97,3 +97,27 @@ def test_help_comes_without_jax(monkeypatch, capsys):
     status, out, _ = tvt(monkeypatch, capsys, "upscale", "--help")
     assert status == 0
     assert "--color-fix" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "told"), [("train", "--workdir"), ("eval", "--metrics"), ("convert", "import,export,verify,inspect")]
+)
+def test_an_installed_package_has_every_command(monkeypatch, capsys, command, told):
+    status, out, _ = tvt(monkeypatch, capsys, command, "--help")
+    assert (status, told in out.replace(" ", "").replace("\n", "")) == (0, True)
+    assert f"tvt {command}" in out
+
+
+def test_the_version_and_the_commands(monkeypatch, capsys):
+    assert tvt(monkeypatch, capsys, "--version") == (0, f"tvt {tvt_jax.__version__}\n", "")
+    status, out, _ = tvt(monkeypatch, capsys, "--help")
+    assert status == 0
+    assert all(f"tvt {command} " in out for command in cli.COMMANDS)
+    assert tvt(monkeypatch, capsys, "enlarge")[0] == 2
+
+
+def test_errors_of_training_and_evaluation_leave_with_1(monkeypatch, capsys, tmp_path):
+    status, _, err = tvt(monkeypatch, capsys, "train", "--config=none.py", f"--workdir={tmp_path}")
+    assert (status, err) == (1, "error: no configuration file none.py\n")
+    status, _, err = tvt(monkeypatch, capsys, "eval", "--hr", "none", "--sr", "none", "--out", str(tmp_path / "m.json"))
+    assert (status, err.startswith("error: ")) == (1, True)

@@ -8,11 +8,11 @@ import matplotlib.pyplot as plt
 
 # Stage -> what is drawn of its training, and of its evaluation. In training the adapt stage's losses are weighted.
 STAGES = {
-    "vae": (["reconstruction"], ["lpips"]),
-    "decoder": (["reconstruction"], ["lpips", "dists"]),
-    "encoder": (["reconstruction"], ["lpips", "dists"]),
+    "vae": (["reconstruction"], ["lpips-alex"]),
+    "decoder": (["reconstruction"], ["lpips-alex", "dists"]),
+    "encoder": (["reconstruction"], ["lpips-alex", "dists"]),
     "prior": (["noise_error"], ["noise_error"]),
-    "adapt": ([], ["lpips", "dists"]),
+    "adapt": ([], ["lpips-alex", "dists"]),
 }
 
 

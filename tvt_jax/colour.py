@@ -1,12 +1,13 @@
 """Giving a restored picture the colours of its input back: a one-step diffusion model drifts in hue and brightness."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
+ColorFix = Literal["adain", "wavelet", "none"]
 # Of numpy for finished pictures, of jax where the fix is part of the training.
 Pixels = Float[np.ndarray | jax.Array, "h w c"]
 Statistic = Float[np.ndarray | jax.Array, " c"]
@@ -61,7 +62,7 @@ def _numpy_of(image: Pixels) -> Any:
     return image.__array_namespace__()
 
 
-COLOR_FIXES: dict[str, Callable[[Any, Any], Any]] = {
+COLOR_FIXES: dict[ColorFix, Callable[[Any, Any], Any]] = {
     "adain": adain,
     "wavelet": wavelet,
     "none": lambda result, reference: result,

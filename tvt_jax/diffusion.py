@@ -1,5 +1,6 @@
 """The forward noising process of Stable Diffusion and prediction of the clean latent in one step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -44,3 +45,19 @@ class NoiseSchedule:
     def _weights(self, timesteps: Int[Array, " b"]) -> tuple[Array, Array]:
         alpha = jnp.asarray(self.alphas_cumprod)[timesteps][:, None, None, None]
         return jnp.sqrt(alpha), jnp.sqrt(1 - alpha)
+
+
+def restore_latent(
+    latent: Float[Array, "b h w c"],
+    predict_noise: Callable[[Array, Array], Float[Array, "b h w c"]],
+    time_step: int,
+) -> Float[Array, "b h w c"]:
+    """Take the noise out of scaled latents in one step, as if they were noised up to `time_step`.
+
+    Args:
+        latent: of degraded images.
+        predict_noise: the UNet, called as (latent, time steps).
+        time_step: in [0, 1000).
+    """
+    timesteps = jnp.full(len(latent), time_step)
+    return NoiseSchedule().predict_x0(latent, predict_noise(latent, timesteps), timesteps)

@@ -3,13 +3,11 @@
 import json
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import ml_dtypes
 import numpy as np
@@ -17,6 +15,8 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Float, PyTree
 from safetensors.numpy import load_file
 
+from tvt_jax.colour import ColorFix
+from tvt_jax.files import whole_folder
 from tvt_jax.hub import fetch
 from tvt_jax.models.keys import lora_from_torch, tree_from_torch, tree_to_torch
 from tvt_jax.models.lora import fuse_lora
@@ -25,6 +25,7 @@ from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 
 C = TypeVar("C", AutoencoderKLConfig, UNet2DConditionConfig, CLIPTextConfig)
+Part = Literal["vae", "vae_source", "unet"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 LORA = "unet_lora"  # a folder that PEFT loads onto the UNet
@@ -58,7 +59,7 @@ class ModelCard:
     smallest_side: int = 0
     time_step: int = 1
     posterior: Literal["mean", "sample"] = "mean"
-    color_fix: Literal["adain", "wavelet", "none"] = "adain"
+    color_fix: ColorFix = "adain"
     prompt: str = ""
     negative_prompt: str = ""
     licence: str = ""
@@ -78,7 +79,7 @@ class ModelFolder:
     """A model in memory: configurations and float32 parameter trees of numpy arrays.
 
     Attributes:
-        vae: the VAE in use.
+        vae: the VAE in use; None where it was not asked for.
         unet: the UNet, with the LoRA that a folder may keep apart; None for a stage that trains the VAE alone.
         vae_source: the 8x VAE that the VAE in use was transferred from, kept with the decoder stage's result.
         prompt_embedding: default prompt, (tokens, width).
@@ -86,8 +87,8 @@ class ModelFolder:
     """
 
     card: ModelCard
-    vae_config: AutoencoderKLConfig
-    vae: PyTree
+    vae_config: AutoencoderKLConfig | None = None
+    vae: PyTree | None = None
     unet_config: UNet2DConditionConfig | None = None
     unet: PyTree | None = None
     vae_source_config: AutoencoderKLConfig | None = None
@@ -96,8 +97,12 @@ class ModelFolder:
     negative_prompt_embedding: Float[np.ndarray, "n d"] | None = None
 
 
-def read_model(path: str | os.PathLike[str]) -> ModelFolder:
+def read_model(path: str | os.PathLike[str], parts: Collection[Part] = get_args(Part)) -> ModelFolder:
     """Read a model folder, also from the hub (hf://OWNER/NAME); parameters of any float type become float32.
+
+    Args:
+        path: of the folder.
+        parts: the networks to read, as far as they are there; the card and the prompts are read in any case.
 
     Raises:
         FileNotFoundError: the folder or a part of it is missing.
@@ -105,11 +110,9 @@ def read_model(path: str | os.PathLike[str]) -> ModelFolder:
     """
     folder = fetch(path)
     require_model_folder(folder)
-    vae_config, vae = _read_vae(folder / "vae")
-    source_config, source = _read_vae(folder / "vae_source") if (folder / "vae_source").is_dir() else (None, None)
-    unet_config = unet = None
-    if (folder / "unet").is_dir():
-        unet_config, unet = _read_unet(folder)
+    vae_config, vae = _read_vae(folder / "vae") if "vae" in parts else (None, None)
+    source_config, source = _read_vae(folder / "vae_source") if _has("vae_source", folder, parts) else (None, None)
+    unet_config, unet = _read_unet(folder) if _has("unet", folder, parts) else (None, None)
     prompts = read_weights(folder / _PROMPTS) if (folder / _PROMPTS).is_file() else {}
     return ModelFolder(
         card=_read_card(folder / _CARD),
@@ -122,6 +125,10 @@ def read_model(path: str | os.PathLike[str]) -> ModelFolder:
         prompt_embedding=prompts.get("prompt"),
         negative_prompt_embedding=prompts.get("negative_prompt"),
     )
+
+
+def _has(part: Part, folder: Path, parts: Collection[Part]) -> bool:
+    return part in parts and (folder / part).is_dir()
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -143,11 +150,11 @@ def write_model(path: str | os.PathLike[str], folder: ModelFolder, dtype: str = 
     Raises:
         FileExistsError: there is something else in that place.
     """
-    networks: dict[str, Network] = {"vae": Network(folder.vae_config, tree_to_torch(folder.vae))}
-    if folder.vae_source_config:
-        networks["vae_source"] = Network(folder.vae_source_config, tree_to_torch(folder.vae_source))
-    if folder.unet_config:
-        networks["unet"] = Network(folder.unet_config, tree_to_torch(folder.unet))
+    networks: dict[str, Network] = {
+        part: Network(config, tree_to_torch(getattr(folder, part)))
+        for part in get_args(Part)
+        if (config := getattr(folder, f"{part}_config"))
+    }
     prompts = {"prompt": folder.prompt_embedding, "negative_prompt": folder.negative_prompt_embedding}
     with replaced(path) as partial:
         write_parts(partial, folder.card, networks, prompts, dtype)
@@ -184,20 +191,8 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     if target.exists() and not is_model_folder(target) and (target.is_file() or any(target.iterdir())):
         raise FileExistsError(f"{target} is in the way: it is not a model folder, and is not replaced by one")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        partial.chmod(0o755)
+    with whole_folder(target) as partial:
         yield partial
-        if target.exists():
-            target.rename(old := partial.with_name(f"{partial.name}.old"))
-            partial.rename(target)
-            shutil.rmtree(old)
-        else:
-            partial.rename(target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:

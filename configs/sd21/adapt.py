@@ -9,7 +9,9 @@ Starts from models/sd21 and runs/sd21/encoder/model; an imported release's VAE d
 
 from configs.sd21.shapes import ADAPT_DATA, COMPUTE, HELD_OUT, PRIOR, RUNS, SD21, STUDENT, VAE_D4
 from tvt_jax.losses.perceptual import PerceptualLoss
+from tvt_jax.models.lora import LoRAConfig
 from tvt_jax.stages.adapt import AdaptStage
+from tvt_jax.stages.distillation import Distillation
 from tvt_jax.stages.optimizer import OptimizerConfig
 from tvt_jax.train.config import TrainConfig
 
@@ -22,15 +24,11 @@ def config() -> TrainConfig:
             prior_source=SD21,
             prior=PRIOR,
             student=STUDENT,
-            optimizer=OptimizerConfig(learning_rate=5e-5, weight_decay=1e-2, warmup=500, clip=1.0),
-            rank=4,
-            lora_alpha=8.0,
+            optimizer=OptimizerConfig(learning_rate=5e-5, weight_decay=1e-2, clip=1.0),
+            lora=LoRAConfig(rank=4, alpha=8.0),
             mse_weight=1.0,
             perceptual=PerceptualLoss(lpips_net="vgg", lpips_weight=2.0),
-            vsd_weight=1.0,
-            vsd_patches=2,
-            vsd_drawn=4,
-            guidance=7.5,
+            distillation=Distillation(weight=1.0, patches=2, drawn=4, guidance=7.5),
             time_step=1,
             compute=COMPUTE,
         ),

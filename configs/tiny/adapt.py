@@ -6,9 +6,13 @@ python train.py --config=configs/tiny/adapt.py --workdir=runs/tiny/adapt
 from dataclasses import replace
 
 from configs.tiny.shapes import HELD_OUT, PERCEPTUAL, PRIOR, RUNS, STUDENT, TRAIN, VAE_D4, degraded
+from tvt_jax.models.lora import LoRAConfig
 from tvt_jax.stages.adapt import AdaptStage
+from tvt_jax.stages.distillation import Distillation
 from tvt_jax.stages.optimizer import OptimizerConfig
 from tvt_jax.train.config import TrainConfig
+
+LORA = LoRAConfig(rank=16, alpha=32.0)
 
 
 def config() -> TrainConfig:
@@ -21,12 +25,10 @@ def config() -> TrainConfig:
             prior=PRIOR,
             student=STUDENT,
             optimizer=OptimizerConfig(learning_rate=1e-3, warmup=20, decay_until=13_300),
-            rank=16,
-            lora_alpha=32.0,
+            lora=LORA,
             mse_weight=1.0,
             perceptual=replace(PERCEPTUAL, lpips_weight=0.3, dists_weight=3.0),
-            vsd_weight=0.01,
-            vsd_drawn=1,
+            distillation=Distillation(weight=0.01, drawn=1, lora=LORA),
             time_step=200,
             color_fix="wavelet",
             trained_color_fix="wavelet",

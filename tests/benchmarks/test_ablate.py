@@ -14,8 +14,18 @@ ROOT = Path(__file__).parents[2]
 CHANGED = {
     "adapt_without_lpips": {"stage.perceptual.lpips_weight"},
     "adapt_without_dists": {"stage.perceptual.dists_weight"},
-    "adapt_without_vsd": {"stage.vsd_weight"},
-    "adapt_rank_4": {"stage.rank", "stage.lora_alpha"},
+    "adapt_without_vsd": {"stage.distillation.weight"},
+    "adapt_rank_4": {"stage.lora.rank", "stage.lora.alpha"},
+    "adapt_whole": {"stage.trained"},
+    "adapt_latents": {
+        *("stage.latent_weight", "stage.mse_weight", "stage.distillation.weight"),
+        *("stage.perceptual.lpips_weight", "stage.perceptual.dists_weight"),
+        *("stage.distillation.drawn", "stage.distillation.lora.rank", "stage.distillation.lora.alpha"),
+    },
+    "adapt_8x": {
+        *("stage.vae.block_out_channels", "stage.vae.mid_block", "stage.vae_source"),
+        *(f"stage.student.{name}" for name in ("block_out_channels", "down_block_types", "attention_heads")),
+    },
     "adapt_attention": {"stage.student.down_block_types"},
     "adapt_windowed_attention": {"stage.student.down_block_types", "stage.student.attention_windows"},
     "decoder_downsample": {"stage.geometry", "data.crop"},
@@ -54,7 +64,9 @@ def trained(monkeypatch):
         wanted = load_config(config, [f"--config.seed={change}"])
         Path(workdir).mkdir(parents=True)
         (Path(workdir) / "config.json").write_text(json.dumps(to_json(wanted)))
-        entries = [{"kind": "evaluate", "step": step, "psnr": wanted.stage.kl_weight + wanted.seed} for step in (0, 5)]
+        entries = [
+            {"kind": "evaluate", "step": step, "psnr-rgb": wanted.stage.kl_weight + wanted.seed} for step in (0, 5)
+        ]
         entries.append({"kind": "train", "step": 5, "loss": 1.0})
         lines = "".join(json.dumps(entry) + "\n" for entry in entries)
         (Path(workdir) / "metrics.jsonl").write_text(lines + '{"kind": "cut o')
@@ -68,7 +80,7 @@ def trained(monkeypatch):
 def test_every_configuration_is_trained_with_every_seed_once(options, trained):
     figures = ablate.measure(options)
     assert trained == ["base/seed_0", "less/seed_0", "base/seed_1", "less/seed_1"]
-    assert figures == {"base": {"psnr": [1.0, 2.0]}, "less": {"psnr": [0.5, 1.5]}}
+    assert figures == {"base": {"psnr-rgb": [1.0, 2.0]}, "less": {"psnr-rgb": [0.5, 1.5]}}
     assert ablate.measure(options) == figures and len(trained) == 4
 
 

@@ -89,7 +89,7 @@ def test_the_recogniser_reads_clean_text_and_fails_on_what_is_gone(fonts):
     pytest.importorskip("onnxruntime")
     page = text.render_page(np.random.default_rng(0), fonts, height=120, width=256, sizes=(18, 24))
     written = [line.text for line in page.lines]
-    reader = text.load_reader(threads=1)
+    reader = text.load_reader()
     # One character in 100: what the recogniser was measured to lose on clean text of this size is below .002.
     assert text.character_error_rate(written, text.read_page(page.image, page.lines, reader)) < 0.01
     blank = np.zeros_like(page.image)

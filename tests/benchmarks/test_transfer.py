@@ -49,7 +49,7 @@ def test_measures_every_row_and_the_two_distances(options, monkeypatch):
     figures = transfer.measure(options)
     truth, *rows = figures["rows"]
     assert set(figures["rows"][truth]["text"]) >= {"cer"} and len(rows) == 5
-    assert all(set(figures["rows"][row]["photos"]) == {"psnr", "lpips"} for row in rows)
+    assert all(set(figures["rows"][row]["photos"]) == {"psnr-rgb", "lpips-alex"} for row in rows)
     assert list(figures["latents"]) == rows[-2:] and figures["photo_crops"] == 2
     assert json.loads(json.dumps(figures)) == figures
     lines = transfer.tables(figures).splitlines()
@@ -83,9 +83,9 @@ def test_scores_of_known_errors():
     restored = np.stack([np.full((32, 32, 3), 1), np.full((32, 32, 3), 10)]).astype(np.uint8)
     scores = transfer.scores(truth, restored)
     # Float32 in [-1, 1] carries an error of 1/255 to about five digits.
-    assert scores["psnr"] == pytest.approx(10 * np.log10(255**2) - 10, abs=1e-3)
+    assert scores["psnr-rgb"] == pytest.approx(10 * np.log10(255**2) - 10, abs=1e-3)
     # Equal images may differ in the last bit after two passes through the network.
-    assert transfer.scores(truth, truth)["lpips"] < 1e-9 < scores["lpips"]
+    assert transfer.scores(truth, truth)["lpips-alex"] < 1e-9 < scores["lpips-alex"]
 
 
 def test_no_large_photo_is_an_error(options):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from convert.layout import expected_shapes
+from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
@@ -29,7 +29,7 @@ def random_tensors(config, seed=0):
     """Numbers that float16 holds exactly."""
     generator = np.random.default_rng(seed)
     draw = lambda shape: generator.integers(-512, 512, shape).astype(np.float32) / 1024  # noqa: E731
-    return {name: draw(shape) for name, shape in expected_shapes(config).items()}
+    return {name: draw(shape) for name, shape in tensor_shapes(config).items()}
 
 
 def save(file, tensors, dtype=np.float32):

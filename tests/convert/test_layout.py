@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from convert.layout import expected_shapes, fit
+from convert.layout import fit
 from convert.sd import modern_name
+from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.vae import AutoencoderKLConfig
 
 SHAPES = {"conv.weight": (4, 2, 3, 3), "conv.bias": (4,), "to_q.weight": (4, 4), "proj.weight": (4, 4, 1, 1)}
@@ -60,6 +61,6 @@ def test_old_names_of_the_attention():
 
 
 def test_shapes_are_those_of_the_network():
-    shapes = expected_shapes(AutoencoderKLConfig(block_out_channels=(32, 64), layers_per_block=1))
+    shapes = tensor_shapes(AutoencoderKLConfig(block_out_channels=(32, 64), layers_per_block=1))
     assert shapes["encoder.down_blocks.0.resnets.0.conv1.weight"] == (32, 32, 3, 3)
     assert shapes["decoder.mid_block.attentions.0.to_q.weight"] == (64, 64)

@@ -161,4 +161,6 @@ def test_another_prompt_is_encoded_by_the_folders_own_text_encoder(sd, tmp_path)
     import_sd(sd, tmp_path / "model", prompt="sharp")
     other = with_prompt(read_model(tmp_path / "model"), tmp_path / "model", NEGATIVE_PROMPT)
     assert other.card.prompt == NEGATIVE_PROMPT
-    np.testing.assert_array_equal(other.prompt_embedding, other.negative_prompt_embedding)
+    # Alone and beside another prompt it is encoded by two programs, which may add in another order: a few float32
+    # roundings of values about 1.
+    np.testing.assert_allclose(other.prompt_embedding, other.negative_prompt_embedding, rtol=0, atol=2e-6)

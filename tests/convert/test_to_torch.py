@@ -9,7 +9,6 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from convert import tvt
-from convert.layout import expected_shapes
 from convert.lora import fuse
 from convert.tensors import read_safetensors, read_torch
 from convert.to_model import import_sd, import_tvt
@@ -17,6 +16,7 @@ from convert.to_torch import export_diffusers, export_tvt, lora_file
 from tests.convert.small import UNET, VAE_D4, random_tensors
 from tvt_jax.model_folder import ModelCard, ModelFolder, write_model
 from tvt_jax.models.keys import tree_from_torch
+from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig
 
 KEYS = Path(__file__).parents[3] / "shared" / "reference" / "keys"
@@ -126,7 +126,7 @@ def test_lora_that_was_kept_apart_is_in_the_weights_for_diffusers(sd, release, t
 def test_the_lora_file_holds_what_the_releases_does():
     if not (KEYS / "model_tvt_pkl.json").exists():
         pytest.skip("the lists of published tensors are not here")
-    shapes = expected_shapes(TVT_UNET)
+    shapes = tensor_shapes(TVT_UNET)
     empty = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
     held = {name: list(tensor.shape) for name, tensor in lora_file(empty, {})["state_dict_unet"].items()}
     assert held == json.loads((KEYS / "model_tvt_pkl.json").read_text())

@@ -17,10 +17,10 @@ from tvt_jax.data.operators import (
     _shot_noise,
     add_noise,
     blur,
+    from_levels,
     jpeg,
     resize,
-    to_float,
-    to_uint8,
+    to_levels,
 )
 
 
@@ -93,9 +93,9 @@ def test_grey_noise_is_the_same_in_all_channels(kind):
 def test_poisson_noise_agrees_with_torch(grey):
     """The published arithmetic with torch.poisson in place of numpy's: mean and spread for every level."""
     levels = np.random.default_rng(0).choice([16, 60, 128, 200, 230], size=(300, 300, 1)).astype(np.uint8)
-    x = to_float(levels.repeat(3, -1))
+    x = from_levels(levels.repeat(3, -1))
 
-    seen = to_float(to_uint8((x @ GREY_WEIGHTS)[..., None] if grey else x))
+    seen = from_levels(to_levels((x @ GREY_WEIGHTS)[..., None] if grey else x))
     counts = 2.0 ** np.ceil(np.log2(len(np.unique(seen))))
     generator = torch.Generator().manual_seed(0)
     expected = torch.poisson(torch.from_numpy(seen) * counts, generator=generator).numpy() / counts - seen
@@ -153,13 +153,13 @@ def test_noise_is_clipped():
 def test_jpeg_agrees_with_pillow(quality, shape):
     smooth = ndimage.gaussian_filter(random_image(*shape), (2, 2, 0))
     buffer = io.BytesIO()
-    Image.fromarray(to_uint8(smooth)).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-    expected = to_float(np.asarray(Image.open(buffer)))
+    Image.fromarray(to_levels(smooth)).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
+    expected = from_levels(np.asarray(Image.open(buffer)))
     # Two builds of libjpeg-turbo: a rounding in the transform may move a level.
     np.testing.assert_allclose(jpeg(smooth, quality), expected, atol=2.1 / 255)
 
 
 def test_rounding_to_levels_and_back_is_exact():
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    assert (to_uint8(to_float(levels)) == levels).all()
-    assert to_uint8(np.array([-0.5, 0.0019, 0.0021, 1.5], np.float32)).tolist() == [0, 0, 1, 255]
+    assert (to_levels(from_levels(levels)) == levels).all()
+    assert to_levels(np.array([-0.5, 0.0019, 0.0021, 1.5], np.float32)).tolist() == [0, 0, 1, 255]

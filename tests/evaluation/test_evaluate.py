@@ -65,16 +65,16 @@ def test_values_and_bad_pictures(folders):
     save(folders / "sr" / "tiny.png", side=8)
     save(folders / "hr" / "tiny.png", side=8)
     pairs, _ = find_pairs(folders / "sr", folders / "hr")
-    result = evaluate(pairs, choose_metrics("psnr,ssim"), Progress(folders / "m.json", ""))
+    result = evaluate(pairs, choose_metrics("psnr-y,ssim-y"), Progress(folders / "m.json", ""))
     assert list(result.images) == ["Canon_001", "Canon_002", "tiny"]
-    assert list(result.images["tiny"]) == ["psnr"]
+    assert list(result.images["tiny"]) == ["psnr-y"]
     assert set(result.failures) == {"broken", "small", "tiny"}
     assert list(result.fingerprints) == ["Canon_001", "Canon_002"]
     assert "broken.png" in result.failures["broken"]
     assert "12x12 pixels and the truth 13x13" in result.failures["small"]
     assert "at least 11x11" in result.failures["tiny"]
     summaries = result.summaries()
-    assert (summaries["psnr"].count, summaries["ssim"].count) == (3, 2)
+    assert (summaries["psnr-y"].count, summaries["ssim-y"].count) == (3, 2)
 
 
 def test_interval_covers_the_mean_as_often_as_it_says():
@@ -104,7 +104,7 @@ def doubled(folders, monkeypatch):
 
 
 def test_a_report_shows_results_that_are_not_saved(doubled, capsys):
-    options = {"hr": doubled / "hr", "model": None, "metrics": "psnr", "save": None}
+    options = {"hr": doubled / "hr", "model": None, "metrics": "psnr-y", "save": None}
     earlier, out, report = (doubled / name for name in ("earlier.json", "m.json", "report.html"))
     assert run(lr=None, sr=doubled / "sr", out=earlier, **options) == 0
     against = [f"earlier={earlier}"]
@@ -121,14 +121,14 @@ def test_a_report_shows_results_that_are_not_saved(doubled, capsys):
 
 def test_model_is_run_and_its_results_are_saved(doubled, capsys):
     out = doubled / "out" / "metrics.json"
-    options = {"sr": None, "hr": doubled / "hr", "model": None, "metrics": "psnr", "out": out}
+    options = {"sr": None, "hr": doubled / "hr", "model": None, "metrics": "psnr-y", "out": out}
     assert run(lr=doubled / "lr", save=doubled / "saved", **options) == 0
     content = json.loads(out.read_text())
     assert content["failures"] == {}
-    assert content["mean"]["psnr"]["count"] == len(content["images"]) == 2
+    assert content["mean"]["psnr-y"]["count"] == len(content["images"]) == 2
     with Image.open(doubled / "saved" / "Canon_002_LR4.png") as saved:
         assert saved.size == (24, 24)
-    assert f"{content['mean']['psnr']['mean']:.4f}" in capsys.readouterr().out
+    assert f"{content['mean']['psnr-y']['mean']:.4f}" in capsys.readouterr().out
     assert sorted(path.name for path in out.parent.iterdir()) == ["metrics.json"]
 
 
@@ -147,7 +147,7 @@ def test_model_is_run_and_its_results_are_saved(doubled, capsys):
         (["--lr", "sr", "--follow", "w"], "error: --follow needs --config"),
         (["--lr", "sr", "--follow", "w", "--config", "c.py", "--save", "x"], "do not go with --follow"),
         (["--lr", "sr", "--follow", "w", "--config", "c.py"], "error: no configuration file c.py"),
-        (["--sr", "sr", "--metrics", "psnr"], "error: lonely: has no partner in sr"),
+        (["--sr", "sr", "--metrics", "psnr-y"], "error: lonely: has no partner in sr"),
     ],
 )
 def test_command_line_errors(folders, arguments, message):

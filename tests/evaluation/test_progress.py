@@ -44,9 +44,9 @@ def score(folders, monkeypatch):
 
     def score(out, interrupted_at=None, **options):
         metric = Counting(interrupted_at)
-        monkeypatch.setitem(METRICS, "psnr", metric)
+        monkeypatch.setitem(METRICS, "psnr-y", metric)
         fixed = {"lr": None, "sr": folders / "sr", "hr": folders / "hr", "model": None, "save": None}
-        arguments = fixed | {"metrics": "psnr", "out": folders / out} | options
+        arguments = fixed | {"metrics": "psnr-y", "out": folders / out} | options
         if interrupted_at:
             with pytest.raises(KeyboardInterrupt):
                 run(**arguments)
@@ -90,7 +90,7 @@ def test_a_finished_one_is_done_again_where_an_input_changed(folders, score):
     assert score("m.json") == 0
     Image.new("RGB", (8, 8), (9, 9, 9)).save(folders / "sr" / "1.png")
     assert score("m.json") == 1
-    assert json.loads((folders / "m.json").read_text())["images"]["1"] == {"psnr": 3.0}
+    assert json.loads((folders / "m.json").read_text())["images"]["1"] == {"psnr-y": 3.0}
     assert score("m.json", metrics="psnr,psnr") == COUNT
 
 
@@ -121,12 +121,12 @@ def test_a_fingerprint_changes_with_settings_and_content_alone(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_bytes(b"a")
     two.write_bytes(b"a")
-    progress = Progress(tmp_path / "m.json", "psnr")
+    progress = Progress(tmp_path / "m.json", "psnr-y")
     assert progress.fingerprint(one) == progress.fingerprint(two)
     two.write_bytes(b"b")
     different = [(one,), (two,), (one, two), (two, one), (one, tmp_path / "none")]
     prints = {progress.fingerprint(*files) for files in different}
-    assert len(prints | {Progress(tmp_path / "m.json", "ssim").fingerprint(one)}) == len(different) + 1
+    assert len(prints | {Progress(tmp_path / "m.json", "ssim-y").fingerprint(one)}) == len(different) + 1
 
 
 def test_a_model_is_known_by_its_files(tmp_path):

@@ -17,7 +17,7 @@ HOSTILE = "</script><b>"
 
 
 def evaluation(count, offset=0.0, failures=None):
-    images = {f"{i:02}": {"psnr": 20.0 + i, "lpips": 0.1 * i + offset} for i in range(count)}
+    images = {f"{i:02}": {"psnr-y": 20.0 + i, "lpips-alex": 0.1 * i + offset} for i in range(count)}
     return Evaluation(images=images, failures=failures or {})
 
 
@@ -58,8 +58,8 @@ def test_best_and_worst_are_shown(report, layers):
     picture = best["pictures"][0]
     assert (picture["width"], picture["height"]) == (32, 32)
     assert [layer["label"] for layer in picture["layers"]] == ["input", "result", "truth"]
-    assert data["runs"][0]["mean"]["psnr"]["mean"] == pytest.approx(np.mean(20 + np.arange(len(layers))))
-    assert {metric["name"]: metric["better"] for metric in data["metrics"]} == {"psnr": "more", "lpips": "less"}
+    assert data["runs"][0]["mean"]["psnr-y"]["mean"] == pytest.approx(np.mean(20 + np.arange(len(layers))))
+    assert {metric["name"]: metric["better"] for metric in data["metrics"]} == {"psnr-y": "more", "lpips-alex": "less"}
 
 
 def test_values_of_all_images_together_are_among_the_means_without_interval(tmp_path, layers):
@@ -67,7 +67,7 @@ def test_values_of_all_images_together_are_among_the_means_without_interval(tmp_
     write_report(tmp_path / "report.html", "title", [Run("ours", evaluation(4)), Run("other", other)], layers)
     data = embedded(tmp_path / "report.html")
     better = {metric["name"]: metric["better"] for metric in data["metrics"]}
-    assert better == {"psnr": "more", "lpips": "less", "musiq": "more", "fid": "less"}
+    assert better == {"psnr-y": "more", "lpips-alex": "less", "musiq": "more", "fid": "less"}
     assert data["runs"][1]["mean"]["fid"] == {"mean": 120.5} and "fid" not in data["runs"][0]["mean"]
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.layout import expected_shapes
 from proofs.conversion import run, same_files
 from proofs.full_size import SD_UNET, TVT_UNET, RandomTensor
+from tvt_jax.models.shapes import tensor_shapes
 
 KEYS = Path(__file__).parents[3] / "shared" / "reference" / "keys"
 
@@ -15,7 +15,7 @@ KEYS = Path(__file__).parents[3] / "shared" / "reference" / "keys"
 def test_random_checkpoints_have_the_published_tensors(config, published):
     if not KEYS.is_dir():
         pytest.skip("the lists of published tensors are not here")
-    shapes = {name: list(shape) for name, shape in expected_shapes(config).items()}
+    shapes = {name: list(shape) for name, shape in tensor_shapes(config).items()}
     assert shapes == json.loads((KEYS / f"{published}.json").read_text())
 
 

@@ -23,7 +23,8 @@ from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel
 from tvt_jax.models.vae import AutoencoderKL
 from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.stages.compute import Compute
-from tvt_jax.stages.prior import prompt_embeddings
+from tvt_jax.stages.distillation import Distillation
+from tvt_jax.stages.prior import fixed_prompts
 from tvt_jax.train.state import State
 
 CHANCE = 7
@@ -33,7 +34,7 @@ STAGE = replace(
     vae=replace(micro.VAE_D4, scaling_factor=0.18215),
     latent_weight=0.4,
     perceptual=PerceptualLoss(lpips_net="vgg", lpips_weight=2.0, dists_weight=0.5),
-    vsd_weight=0.7,
+    distillation=Distillation(weight=0.7),
     time_step=1,
 )
 
@@ -80,7 +81,7 @@ def _frozen(stage: AdaptStage) -> dict:
     return {
         "vae": random_params(AutoencoderKL(stage.vae), jnp.zeros((1, 8, 8, 3))),
         "prior": _random_unet(stage.prior),
-        **prompt_embeddings(stage.prior.cross_attention_dim),
+        **fixed_prompts(stage.prior.cross_attention_dim),
         "perceptual": stage.perceptual.load(),
     }
 

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,8 @@ from jax.extend.core import jaxprs_in_params
 
 from proofs import micro
 from tests.stages import small
-from tvt_jax.model_folder import ModelCard, ModelFolder, write_model
-from tvt_jax.stages.compute import Compute, read_source, unet_shapes, vae_shapes
+from tvt_jax.models.shapes import param_shapes
+from tvt_jax.stages.compute import Compute
 
 
 def convolutions(jaxpr) -> int:
@@ -42,47 +43,23 @@ SHAPES = (1, 8, 8, 4), (1, 2, 8)
 
 
 def test_frozen_kernels_are_held_in_the_computations_dtype():
-    frozen = {"vae": {"kernel": np.ones((3, 4), np.float32), "bias": np.ones(4, np.float32)}}
-    frozen["perceptual"] = {"kernel": np.ones((3, 4), np.float32)}
-    held = Compute(dtype="bfloat16").hold(frozen)
-    assert held["vae"]["kernel"].dtype == jnp.bfloat16
-    assert {held["vae"]["bias"].dtype, held["perceptual"]["kernel"].dtype} == {np.dtype(np.float32)}
-    assert Compute().hold(frozen) is frozen
+    params = {"kernel": np.ones((3, 4), np.float32), "bias": np.ones(4, np.float32)}
+    held = Compute(dtype="bfloat16").hold(params)
+    assert (held["kernel"].dtype, held["bias"].dtype) == (jnp.bfloat16, np.float32)
+    assert Compute().hold(params) is params
+
+
+def test_networks_of_losses_are_held_as_they_are():
+    stage = replace(micro.stage("adapt", Path()), compute=Compute(dtype="bfloat16"))
+    kernel = {"kernel": np.ones((3, 4), np.float32)}
+    held = stage.hold({"vae": kernel, "perceptual": kernel})
+    assert (held["vae"]["kernel"].dtype, held["perceptual"]["kernel"].dtype) == (jnp.bfloat16, np.float32)
 
 
 def test_shapes_are_held_alike():
     arrays = {"vae": small.random_vae(micro.VAE_D4, 0)}
     compute = Compute(dtype="bfloat16")
-    shapes = compute.hold({"vae": vae_shapes(micro.VAE_D4)})
+    shapes = compute.hold({"vae": param_shapes(micro.VAE_D4)})
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), compute.hold(arrays)) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), shapes
     )
-
-
-@pytest.fixture
-def folder(tmp_path):
-    def write(vae, unet):
-        write_model(
-            tmp_path / "model",
-            ModelFolder(card=ModelCard(), vae_config=micro.VAE_D4, vae=vae, unet_config=micro.PRIOR, unet=unet),
-        )
-        return str(tmp_path / "model")
-
-    return write
-
-
-def test_what_a_stage_starts_from_is_what_it_expects(folder):
-    path = folder(small.random_vae(micro.VAE_D4, 0), small.random_unet(micro.PRIOR, 1))
-    read = read_source(path, vae=micro.VAE_D4, unet=micro.PRIOR)
-    assert jax.tree.map(np.shape, read.unet) == jax.tree.map(lambda leaf: leaf.shape, unet_shapes(micro.PRIOR))
-    with pytest.raises(ValueError, match=r"holds .*, but the stage is configured for"):
-        read_source(path, vae=replace(micro.VAE_D4, norm_num_groups=2))
-
-
-def test_tensors_that_do_not_fit_their_config(folder):
-    vae = small.random_vae(micro.VAE_D4, 0)
-    vae["decoder"]["conv_in"]["kernel"] = np.zeros((3, 3, 4, 9), np.float32)
-    del vae["encoder"]["conv_out"]["bias"]
-    path = folder(vae, small.random_unet(micro.PRIOR, 1))
-    with pytest.raises(ValueError, match=r"vae: 2 tensors .* decoder/conv_in/kernel \(\(3, 3, 4, 9\) in the file"):
-        read_source(path, vae=micro.VAE_D4)

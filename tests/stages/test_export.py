@@ -16,8 +16,11 @@ from tests.stages.small import marked
 from tvt_jax.evaluation import evaluate
 from tvt_jax.evaluation.follow import follow
 from tvt_jax.evaluation.scores import read_evaluation
+from tvt_jax.pixels import from_uint8
 from tvt_jax.stages.decoder import DecoderStage
-from tvt_jax.stages.images import enlarge, shrink, to_float
+from tvt_jax.stages.images import enlarge, shrink
+
+SCORES = {"psnr-rgb", "lpips-alex", "dists"}
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +35,8 @@ def test_evaluations_fit_the_log(chain, batch, name):
     state = chain.run(name).end
     stage = micro.stage(name, chain.root / "runs")
     metrics, images = jax.eval_shape(stage.evaluate, state, stage.load(), batch)
-    expected = {"prior": {"noise_error", "latent_deviation"}, "encoder": {"psnr", "lpips", "dists", "latent_distance"}}
-    assert set(metrics) == expected.get(name, {"psnr", "lpips", "dists"})
+    expected = {"prior": {"noise_error", "latent_deviation"}, "encoder": {*SCORES, "latent_distance"}}
+    assert set(metrics) == set(stage.evaluated) == expected.get(name, SCORES)
     assert {metric.shape for metric in metrics.values()} <= {(), (2,)}
     assert {image.shape for image in images.values()} == {(2, micro.CROP, micro.CROP, 3)}
 
@@ -65,7 +68,7 @@ def test_the_exported_model_restores_as_the_stage_does(chain):
     degraded = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8))
     expected, _ = jax.jit(stage.restore)(run.end.ema, stage.load(), degraded)
     model = tvt_jax.load(run.workdir / "model")
-    restored = model.restore(np.asarray(enlarge(to_float(degraded), 4)))
+    restored = model.restore(np.asarray(enlarge(from_uint8(degraded), 4)))
     np.testing.assert_allclose(restored, np.clip(expected, -1, 1), atol=1e-4)
     assert model.card.time_step == stage.time_step
     assert model.upscale(np.asarray(degraded[0])).shape == (64, 64, 3)
@@ -76,7 +79,7 @@ def test_a_run_that_is_followed_scores_as_its_model(chain, monkeypatch, tmp_path
     workdir = chain.run("adapt").workdir
     monkeypatch.setenv("MICRO_STAGE", "adapt")
     monkeypatch.setenv("MICRO_ROOT", str(chain.root))
-    options: dict = {"lr": tmp_path / "lr", "hr": tmp_path / "hr", "metrics": "psnr"}
+    options: dict = {"lr": tmp_path / "lr", "hr": tmp_path / "hr", "metrics": "psnr-y"}
     for name, side in (("lr", 16), ("hr", 64)):
         options[name].mkdir()
         pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)

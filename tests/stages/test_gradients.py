@@ -18,14 +18,16 @@ from tvt_jax.losses.kl import kl_divergence
 from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.models.discriminator import PatchDiscriminator
 from tvt_jax.models.dists import DISTS, load_dists
-from tvt_jax.models.lora import fuse_lora
 from tvt_jax.models.perceptual import LPIPS, load_lpips
+from tvt_jax.models.shapes import param_shapes
 from tvt_jax.models.vae import AutoencoderKL
+from tvt_jax.pixels import from_uint8
 from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.stages.compute import Compute
+from tvt_jax.stages.distillation import Distillation
 from tvt_jax.stages.encoder import EncoderStage
-from tvt_jax.stages.images import enlarge, to_float
-from tvt_jax.stages.prior import PriorStage, prompt_embeddings
+from tvt_jax.stages.images import enlarge
+from tvt_jax.stages.prior import PriorStage, fixed_prompts
 
 # Perceptual distances enter as a number beside the others and would only be slow.
 UNSEEN = PerceptualLoss(lpips_weight=0.0)
@@ -73,7 +75,7 @@ def test_the_vae_losses_meet_at_the_image(stage, vae, frozen):
     state = jax.jit(stage.init)(jax.random.key(1), frozen)
     batch, rng = batch_of(2), jax.random.key(2)
     after, metrics = jax.jit(stage.step)(state, frozen, batch, rng)
-    image = to_float(batch["hr"])
+    image = from_uint8(batch["hr"])
 
     def reconstruct(params):
         model = AutoencoderKL(micro.VAE_D4)
@@ -119,7 +121,7 @@ def test_before_its_start_the_gan_changes_nothing(stage, frozen):
 
 def test_the_prior_in_two_parts():
     """Its loss is a mean over images, so a whole batch is the mean of its halves, each with its own noise."""
-    frozen = {"vae": small.random_vae(micro.VAE_D8, 0), **prompt_embeddings(micro.PRIOR.cross_attention_dim)}
+    frozen = {"vae": small.random_vae(micro.VAE_D8, 0), **fixed_prompts(micro.PRIOR.cross_attention_dim)}
     stage = PriorStage(unet=micro.PRIOR, source="", vae=micro.VAE_D8, optimizer=micro.OPTIMIZER)
     state = jax.jit(stage.init)(jax.random.key(1), frozen)
     batch, rng = batch_of(4), jax.random.key(2)
@@ -139,12 +141,12 @@ def test_the_prior_in_two_parts():
 def test_the_adapt_losses_add_up():
     """All of them, by the student's parameters, against the losses written out on what it delivers."""
     perceptual = PerceptualLoss(lpips_net="alex", lpips_weight=2.0, dists_weight=0.5)
-    weights = {"latent_weight": 0.4, "perceptual": perceptual, "vsd_weight": 0.7}
+    weights = {"latent_weight": 0.4, "perceptual": perceptual, "distillation": Distillation(weight=0.7)}
     stage = replace(micro.stage("adapt", Path()), trained_color_fix="wavelet", **weights)
     frozen = {
         "vae": small.random_vae(micro.VAE_D4, 0),
         "prior": small.random_unet(micro.PRIOR, 1),
-        **prompt_embeddings(micro.PRIOR.cross_attention_dim),
+        **fixed_prompts(micro.PRIOR.cross_attention_dim),
         "perceptual": perceptual.load(),
     }
     frozen = jax.tree.map(jnp.asarray, frozen)
@@ -155,24 +157,29 @@ def test_the_adapt_losses_add_up():
     state = replace(state, params={**state.params, "fake": fake})
     batch, rng = batch_of(2), jax.random.key(2)
     after, metrics = jax.jit(stage.step)(state, frozen, batch, rng)
-    target = to_float(batch["hr"])
+    target = from_uint8(batch["hr"])
 
     def losses(student):
         image, latent = stage.restore(student, frozen, batch["lr"])
-        image = jax.vmap(wavelet)(image, enlarge(to_float(batch["lr"]), 4))
+        image = jax.vmap(wavelet)(image, enlarge(from_uint8(batch["lr"]), 4))
         wanted = AutoencoderKL(micro.VAE_D4).apply({"params": frozen["vae"]}, target, method="encode").mean
+        vsd = stage.distillation.loss(stage.teacher(frozen), state.params["fake"], latent, jax.random.split(rng)[0])
         return {
-            "latent": 0.4 * jnp.abs(latent - wanted).mean(),
+            "latent": jnp.abs(latent - wanted).mean(),
             "mse": jnp.square(image - target).mean(),
-            "lpips": 2 * LPIPS("alex").apply({"params": load_lpips("alex")}, image, target).mean(),
-            "dists": 0.5 * DISTS().apply({"params": load_dists()}, image, target).mean(),
-            "vsd": 0.7 * stage._vsd(state.params["fake"], frozen, latent, jax.random.split(rng)[0]),
+            "lpips-alex": LPIPS("alex").apply({"params": load_lpips("alex")}, image, target).mean(),
+            "dists": DISTS().apply({"params": load_dists()}, image, target).mean(),
+            "vsd": vsd,
         }
+
+    def total(student):
+        weighted = {"latent": 0.4, "mse": 1.0, "lpips-alex": 2.0, "dists": 0.5, "vsd": 0.7}
+        return sum(weighted[name] * loss for name, loss in losses(student).items())
 
     expected = jax.jit(losses)(state.params["student"])
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
-    gradient = jax.jit(jax.grad(lambda student: sum(losses(student).values())))(state.params["student"])
+    gradient = jax.jit(jax.grad(total))(state.params["student"])
     assert_close(moments(after, "student"), flatten_dict(jax.tree.map(lambda g: 0.1 * g, gradient)))
     # The new parameters', so that a step that breaks them is noticed; 1e-6 tells them from the old ones.
     norms = [float(optax.tree.norm(s.params["student"])) for s in (state, after)]
@@ -181,9 +188,9 @@ def test_the_adapt_losses_add_up():
 
 
 def test_latents_alone_are_compared_without_decoding(monkeypatch):
-    weights = {"latent_weight": 1.0, "mse_weight": 0.0, "vsd_weight": 0.0}
+    weights = {"latent_weight": 1.0, "mse_weight": 0.0, "distillation": Distillation(weight=0.0)}
     stage = replace(micro.stage("adapt", Path()), perceptual=UNSEEN, **weights)
-    prompts = prompt_embeddings(micro.PRIOR.cross_attention_dim)
+    prompts = fixed_prompts(micro.PRIOR.cross_attention_dim)
     frozen = {"vae": small.random_vae(micro.VAE_D4, 0), "prior": small.random_unet(micro.PRIOR, 1), **prompts}
     monkeypatch.setattr(AdaptStage, "_decode", None)
     state = jax.eval_shape(stage.init, jax.random.key(1), frozen)
@@ -198,7 +205,7 @@ def test_a_step_in_bfloat16_is_nearly_one_in_float32():
 
     Not VSD, which is at the start a difference of nearly equal predictions.
     """
-    prompts = prompt_embeddings(micro.PRIOR.cross_attention_dim)
+    prompts = fixed_prompts(micro.PRIOR.cross_attention_dim)
     networks = {"vae": small.random_vae(micro.VAE_D4, 0), "prior": small.random_unet(micro.PRIOR, 1)}
     loaded = {**networks, **prompts, "perceptual": {}}
 
@@ -215,12 +222,55 @@ def test_a_step_in_bfloat16_is_nearly_one_in_float32():
     assert jnp.vdot(*gradients) / jnp.prod(jnp.array([jnp.linalg.norm(g) for g in gradients])) > 0.99
 
 
-def test_a_finished_unet_takes_the_priors_place(tmp_path):
+@pytest.fixture
+def frozen_of_adapt():
+    """What the adapt stage loads for latents and pixels, by the VAE and with the student named."""
+
+    def make(vae, **student):
+        networks = {"vae": small.random_vae(vae, 0), "prior": small.random_unet(micro.PRIOR, 2)}
+        return networks | fixed_prompts(micro.PRIOR.cross_attention_dim) | {"perceptual": {}} | student
+
+    return make
+
+
+PLAIN = {"perceptual": UNSEEN, "distillation": Distillation(weight=0.0)}
+
+
+def exported(stage, state, frozen):
+    return stage.export(jax.device_get(state), frozen).unet
+
+
+def test_a_finished_unet_takes_the_priors_place(tmp_path, frozen_of_adapt):
     """At its first step the student is the finished UNet, whatever the prior is."""
-    finished, prior = small.random_unet(micro.STUDENT, 1), small.random_unet(micro.PRIOR, 2)
-    prompts = prompt_embeddings(micro.PRIOR.cross_attention_dim)
-    frozen = {"vae": small.random_vae(micro.VAE_D4, 0), "prior": prior, "student": finished, **prompts}
-    stage = replace(micro.stage("adapt", tmp_path), student_source="finished", vsd_weight=0.0)
+    finished = small.random_unet(micro.STUDENT, 1)
+    frozen = frozen_of_adapt(micro.VAE_D4, student=finished)
+    stage = replace(micro.stage("adapt", tmp_path), student_source="finished", **PLAIN)
     state = jax.jit(stage.init)(jax.random.key(1), frozen)
-    exported = fuse_lora(stage._student_params(state.ema, frozen), state.ema["lora"])
-    jax.tree.map(np.testing.assert_array_equal, exported, finished)
+    jax.tree.map(np.testing.assert_array_equal, exported(stage, state, frozen), finished)
+
+
+def test_a_student_of_the_priors_shape_restores_through_the_8x_vae(tmp_path, frozen_of_adapt):
+    """It starts as the prior, all its layers carry LoRA, and a step changes the model."""
+    frozen = frozen_of_adapt(micro.VAE_D8)
+    stage = replace(micro.stage("adapt", tmp_path), vae=micro.VAE_D8, student=micro.PRIOR, **PLAIN)
+    state = jax.jit(stage.init)(jax.random.key(1), frozen)
+    assert state.params["student"]["whole"] == {}
+    assert {"conv_in", "conv_out"} < set(state.params["student"]["lora"])
+    jax.tree.map(np.testing.assert_array_equal, exported(stage, state, frozen), frozen["prior"])
+    after, metrics = jax.jit(stage.step)(state, frozen, batch_of(2), jax.random.key(2))
+    assert metrics["gradient_norm/student"] > 0
+    kernels = [exported(stage, s, frozen)["conv_in"]["kernel"] for s in (state, after)]
+    assert np.abs(kernels[1] - kernels[0]).max() > 1e-4
+
+
+def test_all_of_the_student_is_trained_on_demand(tmp_path, frozen_of_adapt):
+    """Every parameter gets a gradient, but the biases before a norm, which have none."""
+    frozen = frozen_of_adapt(micro.VAE_D4)
+    stage = replace(micro.stage("adapt", tmp_path), trained="all", **PLAIN)
+    state = jax.jit(stage.init)(jax.random.key(1), frozen)
+    assert state.params["student"]["lora"] == {}
+    shapes = jax.tree.map(jnp.shape, state.params["student"]["whole"])
+    assert shapes == jax.tree.map(lambda leaf: leaf.shape, param_shapes(micro.STUDENT))
+    after, _ = jax.jit(stage.step)(state, frozen, batch_of(2), jax.random.key(2))
+    untouched = [path for path, leaf in moments(after, "student").items() if not np.any(leaf)]
+    assert not [path for path in untouched if path[-1] == "kernel"]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tvt_jax.stages.images import enlarge, psnr, shrink, to_float
+from tvt_jax.pixels import from_uint8
+from tvt_jax.stages.images import enlarge, psnr, shrink
 
 LEVEL = 2 / 255
 
@@ -29,12 +30,12 @@ def pillow(channel, factor):
 def test_to_float():
     pixels = jnp.arange(256, dtype=jnp.uint8).reshape(1, 16, 16, 1).repeat(3, axis=-1)
     expected = np.arange(256) / 127.5 - 1
-    np.testing.assert_allclose(to_float(pixels)[0, ..., 0].ravel(), expected, atol=1e-7)  # one rounding
+    np.testing.assert_allclose(from_uint8(pixels)[0, ..., 0].ravel(), expected, atol=1e-7)  # one rounding
 
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_enlarging_is_pillows_bicubic_on_floats(noise, factor):
-    image = to_float(jnp.asarray(noise))
+    image = from_uint8(jnp.asarray(noise))
     expected = np.stack([pillow(channel, factor) for channel in np.asarray(image[0]).transpose(2, 0, 1)], axis=-1)
     assert np.abs(expected).max() > 1.05  # bicubic overshoots, so clipping is seen too
     enlarged = jax.jit(enlarge, static_argnums=1)(image, factor)[0]
@@ -46,7 +47,7 @@ def test_distance_from_pillow_on_bytes(smooth, noise):
     """Between its two passes Pillow rounds bytes and cuts off what overshoots; here neither happens."""
     distances = []
     for pixels in (smooth, noise):
-        ours = enlarge(to_float(jnp.asarray(pixels)), 4)[0]
+        ours = enlarge(from_uint8(jnp.asarray(pixels)), 4)[0]
         bytes_ = np.stack([pillow(channel, 4) for channel in pixels[0].transpose(2, 0, 1)], axis=-1)
         distances.append(np.abs(ours - (bytes_ / 127.5 - 1)) / LEVEL)
     of_smooth, of_noise = distances

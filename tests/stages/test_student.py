@@ -11,7 +11,15 @@ from tests.stages import published, small
 from tvt_jax.models.keys import from_torch
 from tvt_jax.models.lora import init_lora
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig
-from tvt_jax.stages.student import add_level, init_student, is_new, shift_levels, split_new, takes_lora
+from tvt_jax.stages.student import (
+    add_level,
+    added_levels,
+    init_student,
+    is_new,
+    shift_levels,
+    split_trained,
+    takes_lora,
+)
 
 LEVELS = 5  # of the published student
 
@@ -34,7 +42,7 @@ def prior():
 
 @pytest.fixture(scope="module")
 def student(prior):
-    return jax.jit(lambda prior: init_student(jax.random.key(1), micro.STUDENT, prior))(prior)
+    return jax.jit(lambda prior: init_student(jax.random.key(1), micro.STUDENT, prior, added=1))(prior)
 
 
 def test_the_students_start(prior, student):
@@ -50,23 +58,41 @@ def test_the_students_start(prior, student):
 
 
 def test_new_and_inherited_parameters_are_all(prior, student):
-    new, inherited = split_new(student, micro.STUDENT)
+    new, inherited = split_trained(student, levels=3, added=1, whole=False)
     assert set(new) | set(inherited) == set(flatten_dict(student))
     assert {path[0] for path in new} == {"conv_in", "conv_out", "down_blocks_0", "up_blocks_1", "up_blocks_2"}
     assert {path[1] for path in new if path[0] == "up_blocks_1"} == {"upsamplers_0"}
-    shifted = flatten_dict(shift_levels(prior))
+    shifted = flatten_dict(shift_levels(prior, 1))
     assert set(inherited) == {path for path in shifted if path[0] not in ("conv_in", "conv_out")}
+
+
+def test_a_student_of_the_priors_shape_starts_as_the_prior(prior):
+    assert added_levels(micro.PRIOR, micro.PRIOR) == 0
+    student = jax.jit(lambda prior: init_student(jax.random.key(1), micro.PRIOR, prior, added=0))(prior)
+    jax.tree.map(np.testing.assert_array_equal, student, prior)
+    trained, frozen = split_trained(student, levels=2, added=0, whole=False)
+    assert (trained, set(frozen)) == ({}, set(flatten_dict(prior)))
+
+
+def test_all_of_a_student_can_be_trained(student):
+    trained, frozen = split_trained(student, levels=3, added=1, whole=True)
+    assert (set(trained), frozen) == (set(flatten_dict(student)), {})
+
+
+def test_a_student_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"student\.block_out_channels="):
+        added_levels(add_level(micro.STUDENT), micro.PRIOR)
 
 
 @published.needed
 def test_every_published_tensor_has_its_place():
     student = flatten_dict(published.tree("tvt_unet"))
-    shifted = flatten_dict(shift_levels(published.tree("sd21_unet")))
+    shifted = flatten_dict(shift_levels(published.tree("sd21_unet"), 1))
     assert len(shifted) == 686
     assert {path: leaf.shape for path, leaf in shifted.items()} == {
         path: student[path].shape for path in shifted if path in student
     }
-    new, inherited = split_new(unflatten_dict(student), add_level(UNet2DConditionConfig(), CROSS_ATTENTION_BLOCK))
+    new, inherited = split_trained(unflatten_dict(student), LEVELS, added=1, whole=False)
     ends = {path for path in new if path[0] in ("conv_in", "conv_out")}
     assert set(shifted) == set(inherited) | ends
     assert sum(new[path].size for path in set(new) - ends) == pytest.approx(30.05e6, abs=5e3)  # published
@@ -77,7 +103,7 @@ def test_what_the_published_shapes_start_from():
     """The inherited tensors are marked by their dtype."""
     config = add_level(UNet2DConditionConfig(), CROSS_ATTENTION_BLOCK)
     prior = published.tree("sd21_unet", jnp.bfloat16)
-    params = jax.eval_shape(lambda prior: init_student(jax.random.key(0), config, prior), prior)
+    params = jax.eval_shape(lambda prior: init_student(jax.random.key(0), config, prior, added=1), prior)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, published.tree("tvt_unet"))
     fresh = {path for path, leaf in flatten_dict(params, sep="/").items() if leaf.dtype != jnp.bfloat16}
     first_resnet = ("norm1/scale", "norm1/bias", "conv1/kernel", "conv_shortcut/kernel")  # SD's sees 960 channels
@@ -99,11 +125,9 @@ def test_trained_tensors_are_the_releases():
         elif not is_new(path := _path(f"{module}.weight", shape)[:-1], LEVELS):
             kernel = tuple(shape[axis] for axis in ((2, 3, 1, 0) if len(shape) == 4 else (1, 0)))
             theirs[(*path, f"lora_{rest[0]}")] = kernel
-    new, inherited = split_new(published.tree("tvt_unet"), add_level(UNet2DConditionConfig(), CROSS_ATTENTION_BLOCK))
+    new, inherited = split_trained(published.tree("tvt_unet"), LEVELS, added=1, whole=False)
     assert set(new) == whole
-    ours = jax.eval_shape(
-        lambda: init_lora(jax.random.key(0), unflatten_dict(inherited), 4, lambda path: takes_lora(path, LEVELS))
-    )
+    ours = jax.eval_shape(lambda: init_lora(jax.random.key(0), unflatten_dict(inherited), 4, takes_lora))
     assert {path: leaf.shape for path, leaf in flatten_dict(ours).items()} == theirs
     assert len(theirs) == 2 * 256
 

@@ -39,15 +39,17 @@ class AdaptReference:
         """Takes the parameters of a state, what the stage has loaded, and what is asked for each chance."""
         self.stage, self._generator = stage, generator
         self._perceptual = frozen["perceptual"]
-        self._vgg = with_weights(torch_vgg16(), self._perceptual["lpips"]["net"])
-        self._text = {name: torch.tensor(np.asarray(frozen[name])).double() for name in ("prompt", "negative_prompt")}
+        self._vgg = with_weights(torch_vgg16(), self._perceptual["lpips-vgg"]["net"])
+        self._text = {
+            name: torch.tensor(np.asarray(frozen[name].embedding)).double() for name in ("prompt", "negative_prompt")
+        }
         prior = tree_to_torch(frozen["prior"])
         inherited = {
             re.sub(r"^down_blocks\.(\d+)", lambda match: f"down_blocks.{int(match[1]) + 1}", name): tensor
             for name, tensor in prior.items()
         }
         student = params["student"]
-        self.student = self._unet(stage.student, inherited | tree_to_torch(student["new"]), student["lora"])
+        self.student = self._unet(stage.student, inherited | tree_to_torch(student["whole"]), student["lora"])
         self.fake = self._unet(stage.prior, prior, params["fake"])
         self._real = self._unet(stage.prior, prior, {})
         self._vae = _vae(stage.vae, tree_to_torch(frozen["vae"]))
@@ -70,7 +72,7 @@ class AdaptReference:
         self._schedule.alphas_cumprod = self._schedule.alphas_cumprod.double()
 
     def step(self, low: np.ndarray, high: np.ndarray) -> Losses:
-        """Leave the gradients of a uint8 batch with the networks' parameters; return the weighted losses."""
+        """Leave the gradients of a uint8 batch with the networks' parameters; return the losses and their sum."""
         stage = self.stage
         target, degraded = (to_torch(image / 127.5 - 1).detach() for image in (high, low))
         # With antialias torch's bicubic is Pillow's.
@@ -78,14 +80,17 @@ class AdaptReference:
         image, latent = self._restore(source)
         perceptual = stage.perceptual
         losses = {
-            "latent": stage.latent_weight * F.l1_loss(latent, self._encode(target)),
-            "mse": stage.mse_weight * F.mse_loss(image, target),
-            "lpips": perceptual.lpips_weight
-            * torch_lpips(self._vgg, VGG_TAPS, self._perceptual["lpips"], image, target).mean(),
-            "dists": perceptual.dists_weight * torch_dists(self._perceptual["dists"], image, target).mean(),
-            "vsd": stage.vsd_weight * self._distribution_matching_loss(self._patches(latent)),
+            "latent": F.l1_loss(latent, self._encode(target)),
+            "mse": F.mse_loss(image, target),
+            "lpips-vgg": torch_lpips(self._vgg, VGG_TAPS, self._perceptual["lpips-vgg"], image, target).mean(),
+            "dists": torch_dists(self._perceptual["dists"], image, target).mean(),
+            "vsd": self._distribution_matching_loss(self._patches(latent)),
         }
-        losses["loss"] = sum(losses.values())
+        weights = (
+            *(stage.latent_weight, stage.mse_weight, perceptual.lpips_weight, perceptual.dists_weight),
+            stage.distillation.weight,
+        )
+        losses["loss"] = sum(weight * loss for weight, loss in zip(weights, losses.values(), strict=True))
         losses["loss"].backward()
         losses["fake"] = self._lora_loss(self._patches(latent.detach()))
         losses["fake"].backward()
@@ -97,7 +102,7 @@ class AdaptReference:
         for group, network in (("student", self.student), ("fake", self.fake)):
             trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
             trees = peft_trees({name: leaf for name, leaf in gradients_of(network).items() if name in trained})
-            found[group] = {"new": trees["params"], "lora": trees["lora"]} if group == "student" else trees["lora"]
+            found[group] = {"whole": trees["params"], "lora": trees["lora"]} if group == "student" else trees["lora"]
         return {group: flatten_dict(tree, sep="/") for group, tree in found.items()}
 
     def _restore(self, source: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,7 +141,9 @@ class AdaptReference:
             fake_latents = self._eps_to_mu(self._predict(self.fake, noisy, timesteps, "prompt"), noisy, timesteps)
             uncond = self._predict(self._real, noisy, timesteps, "negative_prompt")
             text = self._predict(self._real, noisy, timesteps, "prompt")
-            real_latents = self._eps_to_mu(uncond + self.stage.guidance * (text - uncond), noisy, timesteps)
+            real_latents = self._eps_to_mu(
+                uncond + self.stage.distillation.guidance * (text - uncond), noisy, timesteps
+            )
         weighting_factor = torch.abs(latents - real_latents).mean(dim=[1, 2, 3], keepdim=True)
         grad = (fake_latents - real_latents) / weighting_factor
         return F.mse_loss(latents, (latents - grad).detach())
@@ -158,7 +165,7 @@ class AdaptReference:
         if branches:
             layers = [name.removesuffix(".lora_A.default.weight") for name in branches if ".lora_A." in name]
             unet.add_adapter(
-                LoraConfig(r=self.stage.rank, lora_alpha=int(self.stage.lora_alpha), target_modules=layers)
+                LoraConfig(r=self.stage.lora.rank, lora_alpha=int(self.stage.lora.alpha), target_modules=layers)
             )
         for name, parameter in unet.named_parameters():
             if ".lora_" in name:

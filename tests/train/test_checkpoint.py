@@ -77,11 +77,11 @@ def save_evaluated(folder, steps, **options):
     """Each with its PSNR, and an LPIPS that says the opposite."""
     with Checkpoints(folder, **options) as checkpoints:
         for step in steps:
-            metrics = {"psnr": PSNR[step], "lpips": PSNR[step] / 100} if step in PSNR else None
+            metrics = {"psnr-rgb": PSNR[step], "lpips-alex": PSNR[step] / 100} if step in PSNR else None
             checkpoints.save(make_state(step), {}, metrics)
 
 
-@pytest.mark.parametrize(("best", "kept"), [("psnr", 2), ("lpips", 4)])
+@pytest.mark.parametrize(("best", "kept"), [("psnr-rgb", 2), ("lpips-alex", 4)])
 def test_the_best_stays_beside_the_newest_over_restarts(tmp_path, best, kept):
     for steps in ([1, 2], [3], [4, 5], [6, 7]):
         save_evaluated(tmp_path, steps, keep=1, best=best)
@@ -91,29 +91,29 @@ def test_the_best_stays_beside_the_newest_over_restarts(tmp_path, best, kept):
 
 
 def test_the_best_by_another_metric_than_before(tmp_path):
-    save_evaluated(tmp_path, [1, 2, 3], keep=1, best="psnr")
-    save_evaluated(tmp_path, [4, 5], keep=1, best="lpips")
+    save_evaluated(tmp_path, [1, 2, 3], keep=1, best="psnr-rgb")
+    save_evaluated(tmp_path, [4, 5], keep=1, best="lpips-alex")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "5"]
 
 
 def test_a_metric_that_is_not_finite_is_never_the_best(tmp_path, monkeypatch):
     monkeypatch.setitem(PSNR, 3, float("nan"))
-    save_evaluated(tmp_path, [2, 3, 5, 6], keep=1, best="psnr")
+    save_evaluated(tmp_path, [2, 3, 5, 6], keep=1, best="psnr-rgb")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "6"]
 
 
 def test_none_was_evaluated(folder, tmp_path):
     for where in (folder, tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match=r"no checkpoint in .* was evaluated by psnr"):
-            restore_best(where, abstract(make_state(0)), "psnr")
+            restore_best(where, abstract(make_state(0)), "psnr-rgb")
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_the_best_cannot_be_read(tmp_path):
-    save_evaluated(tmp_path, [2, 5, 6], keep=1, best="psnr")
+    save_evaluated(tmp_path, [2, 5, 6], keep=1, best="psnr-rgb")
     damage(tmp_path / "2", "cut")
     with pytest.raises(OSError, match="the checkpoint of step 2 cannot be read"):
-        restore_best(tmp_path, abstract(make_state(0)), "psnr")
+        restore_best(tmp_path, abstract(make_state(0)), "psnr-rgb")
 
 
 def test_nothing_to_restore(tmp_path):

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from tvt_jax.train.config import differences, load_config, to_json
+from tvt_jax.train.config import check_devices, differences, load_config, to_json
 
 CONFIG = """
 import dataclasses
@@ -25,6 +25,8 @@ class Stage:
     folder: str = "model"
     attention: bool = False
     accumulation: int = 1
+    evaluated: tuple[str, ...] = ("mse",)
+    def problems(self, data): return ["crop=15 must be even"] if data.crop == 15 else []
     def load(self): ...
     def abstract(self): ...
     def hold(self, frozen): ...
@@ -84,19 +86,53 @@ def test_overrides(file, override, value):
         ("--config.steps=ten", "--config.steps: 'ten' is not of type int"),
         ("--config.steps=1.5", "'1.5' is not of type int"),
         ("--config.steps=True", "'True' is not of type int"),
-        ("--config.stage.optimiser.name=adamw", "'adamw' is not of type"),
+        ("--config.stage.optimiser.name=adamw", "'adamw' is not one of adam, sgd"),
         ("--config.stage.pair=(1, 2)", "is not of type"),
         ("--config.stage=3", "is not of type"),
         ("--config.steps.more=3", "100 has no fields"),
         ("--config.steps", "unknown argument '--config.steps'"),
         ("--steps=3", "unknown argument '--steps=3'"),
-        ("--config.log_every=0", "log_every must be at least 1, not 0"),
+        ("--config.steps=0", "--config.steps=0 must be at least 1"),
+        ("--config.data_shards=-1", "--config.data_shards=-1 must not be negative"),
+        ("--config.data.crop=0", "--config.data.crop=0 must be at least 1"),
+        ("--config.data.crop=15", "--config.data.crop=15 must be even"),
+        ("--config.stage.accumulation=3", "--config.data.batch=16 cannot be taken in stage.accumulation=3 equal parts"),
+        ("--config.best=psnr", "--config.best='psnr' needs evaluation images"),
+        ("--config.log_every=0", "--config.log_every=0 must be at least 1"),
     ],
 )
 def test_bad_overrides(file, override, message):
     with pytest.raises(ValueError) as error:
         load_config(file, [override])
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_changes_are_made_at_once_whatever_their_order(file, order):
+    """One after the other they would pass through crops of 15 pixels, or through a batch that does not divide."""
+    file.write_text(file.read_text().replace('path="photos"', 'path="photos", crop=14, scale=2'))
+    changes = ["data.batch=9", "stage.accumulation=3", "data.crop=12", "data.scale=3"][::order]
+    config = load_config(file, [f"--config.{change}" for change in changes])
+    assert (config.data.batch, config.stage.accumulation, config.data.crop, config.data.scale) == (9, 3, 12, 3)
+
+
+def test_every_problem_is_told_in_a_line_of_its_own(file):
+    with pytest.raises(ValueError) as error:
+        load_config(file, ["--config.keep=0", "--config.save_every=0"])
+    assert str(error.value).splitlines() == [
+        "--config.save_every=0 must be at least 1",
+        "--config.keep=0 must be at least 1",
+    ]
+
+
+def test_batches_that_do_not_split_over_the_devices(file):
+    config = load_config(file, ["--config.data.batch=8"])
+    config = dataclasses.replace(config, evaluation=dataclasses.replace(config.data, batch=6))
+    check_devices(config, 2)
+    with pytest.raises(ValueError, match=r"--config\.evaluation\.batch=6 does not split over 4 devices"):
+        check_devices(config, 4)
+    with pytest.raises(ValueError, match=r"--config\.data\.batch=8 does not split over 3 processes"):
+        check_devices(config, 1, processes=3)
 
 
 def test_a_missing_file_and_one_without_config(tmp_path):

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import train
 from proofs.devices import free_port
 from tvt_jax.model_folder import read_model
 from tvt_jax.train.checkpoint import newest
@@ -127,5 +126,5 @@ def test_arguments_that_do_not_belong_together(arguments, message, images, monke
     monkeypatch.setenv("TOY_IMAGES", str(images))
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["train.py", "--config=proofs/toy.py", "--workdir=w", *arguments])
-    assert train.main() == 1
+    assert command.main() == 1
     assert message in capsys.readouterr().err

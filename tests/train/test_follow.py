@@ -58,7 +58,7 @@ def following(finished, images, tmp_path, monkeypatch):
 
     def following(*overrides):
         folders = {"lr": tmp_path / "lr", "hr": tmp_path / "lr", "out": tmp_path / "out"}
-        return module.follow(workdir, config, overrides, metrics="psnr", patience=60.0, **folders)
+        return module.follow(workdir, config, overrides, metrics="psnr-y", patience=60.0, **folders)
 
     return following
 
@@ -66,7 +66,7 @@ def following(finished, images, tmp_path, monkeypatch):
 def test_every_checkpoint_is_scored_and_the_last_ends_it(following, finished, images, tmp_path):
     assert following() == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{step}.json" for step in STEPS]
-    values = [json.loads((tmp_path / "out" / f"{step}.json").read_text())["images"]["a"]["psnr"] for step in STEPS]
+    values = [json.loads((tmp_path / "out" / f"{step}.json").read_text())["images"]["a"]["psnr-y"] for step in STEPS]
     assert len(set(values)) == len(STEPS)
     # The last is the model that training itself wrote.
     assert values[-1] == pytest.approx(psnr_of(finished / "model", tmp_path / "lr" / "a.png"))
@@ -75,7 +75,7 @@ def test_every_checkpoint_is_scored_and_the_last_ends_it(following, finished, im
 
 def psnr_of(model, path):
     image = np.asarray(Image.open(path))
-    return evaluate.choose_metrics("psnr")["psnr"](Painter(model).upscale(image), image)
+    return evaluate.choose_metrics("psnr-y")["psnr-y"](Painter(model).upscale(image), image)
 
 
 def test_it_goes_on_without_scoring_again(following, monkeypatch, capsys):

@@ -89,7 +89,7 @@ def test_pictures_are_laid_out_as_a_grid(tmp_path, images):
     values = np.linspace(-1, 1, 5)[:, None, None, None]
     pictures = np.broadcast_to(values, (5, 2, 3, 3)).astype(np.float32)
     with Log(tmp_path, Timer(), 0, toy_config(images)) as log:
-        log.evaluation(7, {"psnr": 20.0}, {"ours": pictures})
+        log.evaluation(7, {"psnr-rgb": 20.0}, {"ours": pictures})
     grid = np.asarray(Image.open(tmp_path / "images" / "step_000007_ours.png"))
     assert grid.shape == (4, 9, 3)
     np.testing.assert_array_equal(grid[::2, ::3, 0], [[0, 64, 128], [191, 255, 0]])
@@ -126,7 +126,7 @@ def test_weights_and_biases_gets_the_same_and_a_resumed_run_goes_on_there(tmp_pa
                 log.step(step, logged(step), 0.0)
             log.flush(start + 2)
     with Log(tmp_path, Timer(), 4, config) as log:
-        log.evaluation(4, {"psnr": 20.0}, {"ours": np.zeros((2, 4, 4, 3), np.float32)})
+        log.evaluation(4, {"psnr-rgb": 20.0}, {"ours": np.zeros((2, 4, 4, 3), np.float32)})
     first, *others = fake.runs
     assert (first["project"], first["resume"], first["name"]) == ("project", "allow", tmp_path.name)
     assert first["config"]["steps"] == 4 and len(first["id"]) == 8

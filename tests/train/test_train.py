@@ -14,7 +14,6 @@ import jax
 import numpy as np
 import pytest
 
-import train
 from proofs import toy
 from tvt_jax.train import command, workdir
 from tvt_jax.train.checkpoint import newest, restore
@@ -76,7 +75,7 @@ def test_an_error_is_one_line_and_status_1(arguments, message, images, monkeypat
     monkeypatch.setenv("TOY_IMAGES", str(images))
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-    assert train.main() == 1
+    assert command.main() == 1
     error = capsys.readouterr().err
     assert error.startswith(message)
     assert error.count("\n") == 1
@@ -111,9 +110,9 @@ def test_a_workdir_without_room_for_a_checkpoint(images, tmp_path, monkeypatch, 
 def error_of(path, images, monkeypatch, capsys):
     """What is said, in one line, before anything is compiled."""
     monkeypatch.setenv("TOY_IMAGES", str(images))
-    monkeypatch.setattr(Program, "init", lambda _: pytest.fail("compiled"))
+    monkeypatch.setattr(Program, "init", lambda *_: pytest.fail("compiled"))
     monkeypatch.setattr(sys, "argv", ["train.py", f"--config={ROOT}/proofs/toy.py", f"--workdir={path}"])
-    assert train.main() == 1
+    assert command.main() == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     return error
@@ -124,6 +123,6 @@ def test_status_0_when_trained_and_143_when_terminated(images, monkeypatch, tmp_
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setenv("TOY_IMAGES", str(images))
     monkeypatch.setattr(command, "train", lambda *_: 0)
-    assert train.main() == 0
+    assert command.main() == 0
     monkeypatch.setattr(command, "train", lambda *_: 15)
-    assert train.main() == 143
+    assert command.main() == 143

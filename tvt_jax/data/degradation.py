@@ -17,10 +17,10 @@ from tvt_jax.data.operators import (
     Noise,
     add_noise,
     blur,
+    from_levels,
     jpeg,
     resize,
-    to_float,
-    to_uint8,
+    to_levels,
 )
 
 Range = tuple[float, float]
@@ -238,7 +238,7 @@ def apply(
     final = max(1, height // scale), max(1, width // scale)
 
     first, second = parameters.first, parameters.second
-    x = blur(to_float(image), first.blur)
+    x = blur(from_levels(image), first.blur)
     x = resize(x, _scaled(height, width, first.resize.factor), first.resize.interpolation)
     x = jpeg(add_noise(x, first.noise, generator), first.jpeg_quality)
 
@@ -251,7 +251,7 @@ def apply(
     else:
         x = jpeg(x, second.jpeg_quality)
         x = blur(resize(x, final, parameters.final_interpolation), parameters.final_sinc)
-    return to_uint8(x)
+    return to_levels(x)
 
 
 def _draw_round(config: Degradation, ranges: Round, generator: np.random.Generator) -> RoundParameters:

@@ -80,19 +80,19 @@ def add_noise(
 
 def jpeg(x: Float[np.ndarray, "h w 3"], quality: int) -> Float[np.ndarray, "h w 3"]:
     """Encode as JPEG (4:2:0, quality 1 to 100) and decode again."""
-    bgr = cv2.cvtColor(to_uint8(x), cv2.COLOR_RGB2BGR)
+    bgr = cv2.cvtColor(to_levels(x), cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert decoded is not None  # for the type checker: it was encoded a line above
-    return to_float(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+    return from_levels(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 
-def to_float(x: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def from_levels(x: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """Levels of 255 to float32 in [0, 1]."""
     return x.astype(np.float32) / np.float32(255)
 
 
-def to_uint8(x: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+def to_levels(x: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Clip to [0, 1] and round to levels of 255."""
     levels = np.clip(x, 0, 1) * np.float32(255)
     return np.rint(levels, out=levels).astype(np.uint8)
@@ -109,7 +109,7 @@ def _poisson_noise(
     x: Float[np.ndarray, "h w 3"], grey: bool, generator: np.random.Generator
 ) -> Float[np.ndarray, "h w c"]:
     """Shot noise when white is as many counts as the image has distinct levels, up to the next power of two."""
-    levels = to_uint8((x @ GREY_WEIGHTS)[..., None] if grey else x)
+    levels = to_levels((x @ GREY_WEIGHTS)[..., None] if grey else x)
     histogram = cv2.calcHist([levels.reshape(len(levels), -1)], [0], None, [256], [0, 256])
     noise = _shot_noise(2 ** int(np.ceil(np.log2(np.count_nonzero(histogram)))))
     place = generator.integers(SHOT_PLACES, size=levels.shape, dtype=np.uint16)

@@ -13,7 +13,6 @@ from jaxtyping import UInt8
 from tvt_jax.data.degradation import Degradation, degrade
 from tvt_jax.data.sources import Item, Pair, PairSource, ReadableSource, open_source
 
-SCALE = 4
 PREFETCHED_BATCHES = 4
 
 # The low-resolution crops are smaller, so the sides are not bound to one size.
@@ -32,6 +31,7 @@ class DataConfig:
             `(("ffhq", 0.1),)`; they are degraded.
         crop: Side of the square crops in pixels; smaller images are continued by their mirror image.
         batch: Crops in a batch, over all processes.
+        scale: How many times as large as the low-resolution crops the crops are.
         degradation: How the low-resolution crops are made; None for high-resolution crops alone.
         workers: Worker processes; with 0, threads of this process make the batches ahead.
         flips: Whether to turn and mirror the crops by chance.
@@ -44,26 +44,28 @@ class DataConfig:
     mixed: tuple[tuple[str, float], ...] = ()
     crop: int = 128
     batch: int = 16
+    scale: int = 4
     degradation: Degradation | None = None
     workers: int = 0
     flips: bool = True
     enlarge: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        if self.crop < 1 or self.batch < 1 or self.workers < 0:
+        for name, least in (("crop", 1), ("batch", 1), ("scale", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
+        if (self.degradation or self.lr_path) and self.crop % self.scale:
             raise ValueError(
-                f"crop {self.crop} and batch {self.batch} must be positive, workers {self.workers} not negative"
+                f"crop={self.crop} must be a multiple of {self.scale} for low resolution at 1/{self.scale} of it"
             )
-        if (self.degradation or self.lr_path) and self.crop % SCALE:
-            raise ValueError(f"crop {self.crop} must be a multiple of {SCALE} for low resolution at 1/{SCALE} of it")
         if self.lr_path and self.mixed and not self.degradation:
             raise ValueError(f"lr_path is for {self.path} alone: what is mixed in needs a degradation, or crops differ")
         if not 1 <= self.enlarge[0] <= self.enlarge[1]:
-            raise ValueError(f"enlarge {self.enlarge} must be an increasing pair of numbers from 1")
+            raise ValueError(f"enlarge={self.enlarge} must be an increasing pair of numbers from 1")
         if self.lr_path and self.enlarge[1] > 1:
-            raise ValueError(f"enlarge {self.enlarge} is for images that are degraded, not for the pairs of lr_path")
+            raise ValueError(f"enlarge={self.enlarge} is for images that are degraded, not for the pairs of lr_path")
         if bad := [weight for _, weight in self.mixed if not weight > 0]:
-            raise ValueError(f"the weight {bad[0]} in mixed is not positive")
+            raise ValueError(f"mixed={self.mixed}: the weight {bad[0]} is not positive")
 
 
 class BatchIterator:
@@ -120,11 +122,12 @@ class BatchIterator:
 
 @dataclass(frozen=True, kw_only=True)
 class MakeExample(grain.transforms.RandomMap):
-    """Image or pair -> {'hr': crop} and, if there is one, {'lr': crop / 4}; the generator is keyed by its position."""
+    """Image or pair -> {'hr': crop} and, where wanted, {'lr': crop / scale}, by a generator keyed by position."""
 
     crop: int
     flips: bool
     enlarge: tuple[float, float]
+    scale: int
     degradation: Degradation | None
 
     def random_map(self, element: Item, rng: np.random.Generator) -> Example:
@@ -136,15 +139,15 @@ class MakeExample(grain.transforms.RandomMap):
             hr = turned(hr, random_symmetry(rng))
         if self.degradation is None:
             return {"hr": hr}
-        return {"hr": hr, "lr": degrade(hr, self.degradation, rng, SCALE)}
+        return {"hr": hr, "lr": degrade(hr, self.degradation, rng, self.scale)}
 
     def _of_pair(self, pair: Pair, rng: np.random.Generator) -> Example:
         """Both cut at the same place and turned alike."""
-        lr_crop = self.crop // SCALE
+        scale, lr_crop = self.scale, self.crop // self.scale
         lr, hr = mirrored(pair.lr, lr_crop), mirrored(pair.hr, self.crop)
         top, left = random_corner(lr, lr_crop, rng)
         symmetry = random_symmetry(rng) if self.flips else 0
-        hr = hr[SCALE * top : SCALE * top + self.crop, SCALE * left : SCALE * left + self.crop]
+        hr = hr[scale * top : scale * top + self.crop, scale * left : scale * left + self.crop]
         lr = lr[top : top + lr_crop, left : left + lr_crop]
         return {"hr": turned(hr, symmetry), "lr": turned(lr, symmetry)}
 
@@ -153,13 +156,13 @@ def batch_shapes(config: DataConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of what `make_iterator` gives to all processes together."""
     shapes: dict[str, tuple[int, ...]] = {"hr": (config.batch, config.crop, config.crop, 3)}
     if config.degradation or config.lr_path:
-        low = config.crop // SCALE
+        low = config.crop // config.scale
         shapes["lr"] = (config.batch, low, low, 3)
     return shapes
 
 
 def make_iterator(config: DataConfig, seed: int, process_index: int = 0, process_count: int = 1) -> BatchIterator:
-    """Batches {'hr': [b crop crop 3]} and, where there is one, {'lr': [b crop/4 crop/4 3]}, uint8 RGB, without end.
+    """Give batches {'hr': [b crop crop 3]} and, where there is one, {'lr': [b low low 3]}, uint8 RGB, without end.
 
     Batch k depends on (seed, k) alone: not on the number of workers or processes, nor on interruptions. Every image
     of a source is met once in an epoch of its own, in a new order each time.
@@ -168,7 +171,13 @@ def make_iterator(config: DataConfig, seed: int, process_index: int = 0, process
         FileNotFoundError: There are no images at `config.path`, or at one of the others.
         ValueError: The processes cannot share the batch evenly, or an image has no counterpart.
     """
-    make = MakeExample(crop=config.crop, flips=config.flips, enlarge=config.enlarge, degradation=config.degradation)
+    make = MakeExample(
+        crop=config.crop,
+        flips=config.flips,
+        enlarge=config.enlarge,
+        scale=config.scale,
+        degradation=config.degradation,
+    )
     # Batches are cut from the endless row of examples only after these, as else the number of workers would show.
     return BatchIterator(_images(config, seed).random_map(make), config, process_index, process_count)
 
@@ -176,7 +185,7 @@ def make_iterator(config: DataConfig, seed: int, process_index: int = 0, process
 def _images(config: DataConfig, seed: int) -> grain.MapDataset:
     """The endless row of images and pairs, in the order in which they are met."""
     if config.lr_path:
-        first = ReadableSource(PairSource(config.path, config.lr_path, SCALE))
+        first = ReadableSource(PairSource(config.path, config.lr_path, config.scale))
     else:
         first = open_source(config.path)
     sources = [first, *(open_source(path) for path, _ in config.mixed)]

@@ -1,17 +1,41 @@
-"""What eval.py understands."""
+"""Scores a model, or any method's results, against the truth.
+
+python eval.py [--model MODEL] --lr DIR --hr DIR --out metrics.json [--save DIR]    what the model makes of DIR
+python eval.py --sr DIR --hr DIR --out metrics.json                                 results that are there already
+python eval.py --follow WORKDIR --config CONFIG --lr DIR --hr DIR --out DIR         a training run, as it goes on
+
+`tvt eval` is the same. The same command goes on where it was stopped. Exit status: 0, or 1 on an error and where a
+picture is missing or bad.
+"""
 
 import argparse
 import logging
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from tvt_jax import compilation_cache
 from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.metrics import DEFAULT_METRICS, METRICS
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """The options of eval.py."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Parse a command line, by default this program's, do what it says, and return the exit status."""
+    arguments, overrides = _parser().parse_known_args(words)
+    compilation_cache.enable()
+    try:
+        return execute(arguments, overrides)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--lr", type=Path, help="folder of inputs for the model")
@@ -37,7 +61,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 
 
 def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
-    """Scores, and returns the exit status.
+    """Score, and return the exit status.
 
     Args:
         arguments: parsed.

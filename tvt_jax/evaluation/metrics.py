@@ -14,18 +14,18 @@ from tvt_jax.metrics.ssim import ssim_y
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 METRICS: dict[str, Metric] = {
-    "psnr": psnr_y,
-    "ssim": ssim_y,
-    "lpips": partial(lpips, net="alex"),
+    "psnr-y": psnr_y,
+    "ssim-y": ssim_y,
+    "lpips-alex": partial(lpips, net="alex"),
     "lpips-vgg": partial(lpips, net="vgg"),
     "dists": dists,
     "niqe": lambda image, reference: niqe(image),
 }
-DEFAULT_METRICS = "psnr,ssim,lpips,dists,niqe"
+DEFAULT_METRICS = "psnr-y,ssim-y,lpips-alex,dists,niqe"
 
 
 def choose_metrics(names: str) -> dict[str, Metric]:
-    """Looks up metrics by their names, joined by commas."""
+    """Look up metrics by their names, joined by commas; ValueError where one is unknown."""
     unknown = [name for name in names.split(",") if name not in METRICS]
     if unknown:
         raise ValueError(f"unknown metric '{unknown[0]}', choose from {','.join(METRICS)}")

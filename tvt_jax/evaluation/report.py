@@ -19,7 +19,7 @@ from tvt_jax.metrics import MORE_IS_BETTER
 SHOWN = 9  # pictures at either end: a file of some ten megabytes
 _QUALITY = 90
 # Pictures are ranked by the first of these that was measured: those that agree best with people's judgement.
-_RANKED_BY = ("lpips", "dists", "lpips-vgg", "ssim", "psnr", "niqe")
+_RANKED_BY = ("lpips-alex", "dists", "lpips-vgg", "ssim-y", "psnr-y", "niqe")
 
 
 @dataclass(frozen=True)

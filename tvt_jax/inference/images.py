@@ -1,7 +1,6 @@
 """Reading and writing pictures: every kind people have, as uint8 arrays, with nothing lost on the way that matters."""
 
 import io
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
+from tvt_jax.files import whole_file
+
 READABLE = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -21,7 +22,6 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "TIFF": {"compression": "tiff_adobe_deflate"},
 }
 LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
@@ -66,14 +66,8 @@ def write_picture(path: Path, picture: Picture) -> None:
     if image_format == "JPEG" and "A" in image.mode:
         image = _over_white(image)
     options = SAVE_OPTIONS[image_format] | ({"icc_profile": picture.icc_profile} if picture.icc_profile else {})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, so that the replacement is one rename; hidden, so that a folder's listing passes it by.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as partial:
         image.save(partial, format=image_format, **options)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def format_of(path: Path) -> str:

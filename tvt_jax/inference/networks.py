@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from tvt_jax.model_folder import ModelFolder
 from tvt_jax.models.unet import UNet2DConditionModel
@@ -20,9 +20,11 @@ Text = Float[Array | np.ndarray, "b n d"]
 
 
 class VAE:
-    """The folder's VAE; latents are those of the VAE itself, not scaled."""
+    """The folder's VAE."""
 
     def __init__(self, folder: ModelFolder, dtype: jnp.dtype, placement: NamedSharding) -> None:
+        if folder.vae_config is None:
+            raise ValueError("the model folder was read without its VAE")
         self.config = folder.vae_config
         self._model = AutoencoderKL(folder.vae_config, dtype=dtype)
         self._params = _place(folder.vae, dtype, placement)
@@ -34,6 +36,14 @@ class VAE:
     def decode(self, z: Latents) -> Float[Array, "b h2 w2 3"]:
         """Decode latents to images about [-1, 1], not clipped."""
         return apply(self._model, self._params, z, method="decode")
+
+    def to_latent(self, x: Images, rng: PRNGKeyArray | None = None) -> Float[Array, "b h2 w2 c"]:
+        """Encode images to scaled latents: the posterior's mean, or with `rng` a sample."""
+        return apply(self._model, self._params, x, rng, method="to_latent")
+
+    def to_image(self, z: Latents) -> Float[Array, "b h2 w2 3"]:
+        """Decode scaled latents to images about [-1, 1], not clipped."""
+        return apply(self._model, self._params, z, method="to_image")
 
 
 class UNet:
@@ -60,7 +70,7 @@ class UNet:
 
 
 @partial(jax.jit, static_argnames=("model", "method"))
-def apply(model: nn.Module, params: PyTree, *inputs: Array, method: str | None = None) -> Any:
+def apply(model: nn.Module, params: PyTree, *inputs: Array | None, method: str | None = None) -> Any:
     """Apply `model`; a program is compiled for each configuration and shape, whatever the parameters."""
     return model.apply({"params": params}, *inputs, method=method)
 

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, UInt8
 from PIL import Image
 from tqdm import tqdm
 
 from tvt_jax import compilation_cache
-from tvt_jax.colour import COLOR_FIXES
-from tvt_jax.diffusion import NoiseSchedule
+from tvt_jax.colour import COLOR_FIXES, ColorFix
+from tvt_jax.diffusion import restore_latent
 from tvt_jax.hub import fetch
 from tvt_jax.inference.images import resize, spread_color, to_grey
 from tvt_jax.inference.memory import check_memory, restore_bytes
@@ -26,7 +26,7 @@ from tvt_jax.inference.networks import VAE, Images, Text, UNet
 from tvt_jax.inference.prompt import with_prompt
 from tvt_jax.inference.tiling import blend_tiles
 from tvt_jax.model_folder import ModelFolder, read_model
-from tvt_jax.models.vae import Posterior
+from tvt_jax.pixels import from_uint8, to_uint8
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained" / "tiny"
 LARGEST_SCALE = 8
@@ -36,7 +36,6 @@ SMALLEST_TILE = 32
 # A VAE's tile in tiles of the UNet: four times as large, its group norms see as much of the image as memory allows.
 VAE_TILES = 4
 
-ColorFix = Literal["adain", "wavelet", "none"]
 Scale = float | int
 Map = Float[Array | np.ndarray, "b h w c"]
 Pixels = UInt8[np.ndarray, "h w c"]
@@ -117,8 +116,6 @@ class Upscaler:
         self._tile = tile
         self._progress = progress
         self._dtype = jnp.dtype(dtype)
-        self._to_latent = jax.jit(self._scale_latent)
-        self._to_clean = jax.jit(self._predict_clean)
 
     def upscale(self, image: Pixels | UInt8[np.ndarray, "h w"], scale: Scale | None = None) -> np.ndarray:
         """Enlarge a picture to (round(h * scale), round(w * scale)), with the channels it has.
@@ -172,8 +169,8 @@ class Upscaler:
         predict = partial(self._predict_noise, text_embedding=text_embedding)
         self._check_memory(padded.shape)
         z = self._tiled("encode", self._encode, padded, VAE_TILES, unit, Fraction(1, unit))
-        noise = self._tiled("restore", predict, z, 1, 1, 1)
-        restored = self._tiled("decode", self.vae.decode, self._to_clean(z, noise), VAE_TILES, 1, unit)
+        clean = restore_latent(jnp.asarray(z), predict, self.card.time_step)
+        restored = self._tiled("decode", self.vae.to_image, clean, VAE_TILES, 1, unit)
         return np.asarray(restored)[:, :height, :width].clip(-1, 1)
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
@@ -194,9 +191,9 @@ class Upscaler:
 
     def _enlarge(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
         size = image.shape[0] * self.card.scale, image.shape[1] * self.card.scale
-        enlarged = resize(image, size, Image.Resampling.BICUBIC).astype(np.float32) / 127.5 - 1
+        enlarged = from_uint8(resize(image, size, Image.Resampling.BICUBIC))
         restored = self._color_fix(self.restore(enlarged[None])[0], enlarged)
-        return np.rint((restored.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+        return to_uint8(restored)
 
     def _tiled(
         self, name: str, function: Callable[[Map], Array], image: Map, tiles: int, unit: int, factor: Fraction | int
@@ -209,27 +206,18 @@ class Upscaler:
         return blend_tiles(function, np.asarray(image), tile * unit, tile // 3 * unit, factor, progress)
 
     def _encode(self, x: Map) -> Array:
-        return self._to_latent(self.vae.encode(jax.device_put(x, self._split_rows)))
+        rng = jax.random.key(0) if self.card.posterior == "sample" else None
+        return self.vae.to_latent(jax.device_put(x, self._split_rows), rng)
 
-    def _predict_noise(self, z: Map, text_embedding: Text | None) -> Array:
-        assert self.unet is not None
-        return self.unet(z, self._time_steps(z), text_embedding)
+    def _predict_noise(self, z: Map, timesteps: Array, text_embedding: Text | None) -> Array:
+        unet = self.unet
+        assert unet is not None  # for the type checker: `restore` has asked
+        return jnp.asarray(self._tiled("restore", lambda tile: unet(tile, timesteps, text_embedding), z, 1, 1, 1))
 
     def _check_memory(self, shape: tuple[int, ...]) -> None:
         side = math.inf if self._tile is None else VAE_TILES * self._tile * self.vae.config.downsampling
         at_once = shape[0] * min(shape[1], side) * min(shape[2], side)
         check_memory(restore_bytes(self.vae.config, self._dtype, math.prod(shape[:3]), int(at_once)))
-
-    def _scale_latent(self, posterior: Posterior) -> Float[Array, "b h w c"]:
-        z = posterior.mean if self.card.posterior == "mean" else posterior.sample(jax.random.key(0))
-        return z * self.vae.config.scaling_factor
-
-    def _predict_clean(self, z: Map, noise: Map) -> Float[Array, "b h w c"]:
-        clean = NoiseSchedule().predict_x0(jnp.asarray(z), jnp.asarray(noise), self._time_steps(z))
-        return clean / self.vae.config.scaling_factor
-
-    def _time_steps(self, z: Map) -> Int[Array, " b"]:
-        return jnp.full(len(z), self.card.time_step)
 
 
 def check_scale(scale: Scale) -> Scale:

@@ -16,8 +16,8 @@ def discriminator_loss(real_scores: Float[Array, "*n"], fake_scores: Float[Array
 
 
 def adaptive_weight(
-    reconstruction_gradient: Float[Array, "*n"], adversarial_gradient: Float[Array, "*n"], limit: float = 1e4
+    reconstruction_gradient: Float[Array, "*n"], adversarial_gradient: Float[Array, "*n"]
 ) -> Float[Array, ""]:
-    """Ratio of the two losses' gradient norms at the decoder's last layer, within [0, limit]; VQGAN, eq. 7."""
+    """Ratio of the two losses' gradient norms at the decoder's last layer, within [0, 1e4]; VQGAN, eq. 7."""
     ratio = jnp.linalg.norm(reconstruction_gradient.ravel()) / (jnp.linalg.norm(adversarial_gradient.ravel()) + 1e-4)
-    return jax.lax.stop_gradient(jnp.clip(ratio, 0.0, limit))
+    return jax.lax.stop_gradient(jnp.clip(ratio, 0.0, 1e4))

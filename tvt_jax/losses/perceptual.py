@@ -1,7 +1,9 @@
 """Perceptual distance of two images, by LPIPS and DISTS: what counts in a loss, and what evaluation tells."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from flax import linen as nn
 from jaxtyping import Array, Float
 
 from tvt_jax.models.dists import DISTS, load_dists
@@ -25,25 +27,29 @@ class PerceptualLoss:
     lpips_weight: float = 1.0
     dists_weight: float = 0.0
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """What counts in the loss, by the names of evaluation."""
+        weights = dict(zip(self.names, (self.lpips_weight, self.dists_weight), strict=True))
+        return {name: weight for name, weight in weights.items() if weight}
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of both distances."""
+        return f"lpips-{self.lpips_net}", "dists"
+
     def load(self) -> Params:
         """Read both networks' parameters."""
-        return {"lpips": load_lpips(self.lpips_net), "dists": load_dists()}
+        return dict(zip(self.names, (load_lpips(self.lpips_net), load_dists()), strict=True))
 
     def distances(
-        self, params: Params, image: Float[Array, "b h w 3"], target: Float[Array, "b h w 3"]
+        self,
+        params: Params,
+        image: Float[Array, "b h w 3"],
+        target: Float[Array, "b h w 3"],
+        names: Iterable[str] | None = None,
     ) -> dict[str, Float[Array, " b"]]:
-        """Both distances of each pair of images in [-1, 1]."""
-        return {name: self._distance(name, params, image, target) for name in ("lpips", "dists")}
-
-    def weighted(
-        self, params: Params, image: Float[Array, "b h w 3"], target: Float[Array, "b h w 3"]
-    ) -> dict[str, Float[Array, " b"]]:
-        """The distances that count, times their weights."""
-        weights = {"lpips": self.lpips_weight, "dists": self.dists_weight}
-        return {
-            name: weight * self._distance(name, params, image, target) for name, weight in weights.items() if weight
-        }
-
-    def _distance(self, name: str, params: Params, image: Array, target: Array) -> Array:
-        network = LPIPS(self.lpips_net) if name == "lpips" else DISTS()
-        return network.apply({"params": params[name]}, image, target)
+        """Give distances of each pair of images in [-1, 1], of both kinds or of those named."""
+        networks: dict[str, nn.Module] = dict(zip(self.names, (LPIPS(self.lpips_net), DISTS()), strict=True))
+        chosen = self.names if names is None else names
+        return {name: networks[name].apply({"params": params[name]}, image, target) for name in chosen}

@@ -9,6 +9,7 @@ from jaxtyping import Array, UInt8
 
 from tvt_jax.models.dists import DISTS, load_dists
 from tvt_jax.models.perceptual import Params
+from tvt_jax.pixels import from_uint8
 
 
 @lru_cache
@@ -19,7 +20,7 @@ def _parameters() -> Params:
 @jax.jit
 def _distance(params: Params, x: Array, y: Array) -> Array:
     with jax.default_matmul_precision("highest"):
-        x, y = (image.astype(jnp.float32) / 127.5 - 1 for image in (x, y))
+        x, y = from_uint8(x), from_uint8(y)
         return jnp.asarray(DISTS().apply({"params": params}, x, y))
 
 

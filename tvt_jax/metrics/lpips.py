@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, UInt8
 
 from tvt_jax.models.perceptual import LPIPS, Net, Params, load_lpips
+from tvt_jax.pixels import from_uint8
 
 
 @lru_cache
@@ -19,7 +20,7 @@ def _parameters(net: Net) -> Params:
 def _distance(params: Params, x: Array, y: Array, net: Net) -> Array:
     # Accelerators round the inputs of float32 products to 10 bits or fewer unless told not to.
     with jax.default_matmul_precision("highest"):
-        x, y = (image.astype(jnp.float32) / 127.5 - 1 for image in (x, y))
+        x, y = from_uint8(x), from_uint8(y)
         return jnp.asarray(LPIPS(net).apply({"params": params}, x, y))
 
 

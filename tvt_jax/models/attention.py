@@ -1,5 +1,7 @@
 """The transformer blocks of the UNet, and the attention in the VAE's middle."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -58,20 +60,8 @@ class FeedForward(nn.Module):
         return Dense(x.shape[-1], dtype=self.dtype, name="net_2")(GEGLU(self.dtype, name="net_0")(x))
 
 
-class LayerNorm(nn.Module):
-    """Layer normalisation in float32, epsilon 1e-5."""
-
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-        """Normalise over the last axis."""
-        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],))
-        bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],))
-        x = x.astype(jnp.float32)
-        x = x - x.mean(-1, keepdims=True)
-        x = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-5)
-        return (x * scale + bias).astype(self.dtype)
+# As torch's: the variance is taken about the mean.
+LayerNorm = partial(nn.LayerNorm, epsilon=1e-5, use_fast_variance=False)
 
 
 class BasicTransformerBlock(nn.Module):
@@ -91,11 +81,11 @@ class BasicTransformerBlock(nn.Module):
         """Three residual branches, each behind a layer norm."""
         batch, height, width, channels = x.shape
         x = x.reshape(batch, height * width, channels)
-        normed = LayerNorm(self.dtype, name="norm1")(x)
+        normed = LayerNorm(dtype=self.dtype, name="norm1")(x)
         x = x + self._self_attention(normed, height, width)
-        normed = LayerNorm(self.dtype, name="norm2")(x)
+        normed = LayerNorm(dtype=self.dtype, name="norm2")(x)
         x = x + Attention(self.heads, dtype=self.dtype, name="attn2")(normed, text_embedding)
-        normed = LayerNorm(self.dtype, name="norm3")(x)
+        normed = LayerNorm(dtype=self.dtype, name="norm3")(x)
         x = x + FeedForward(self.dtype, name="ff")(normed)
         return x.reshape(batch, height, width, channels)
 
@@ -130,13 +120,11 @@ class Transformer2DModel(nn.Module):
 
     Attributes:
         heads: number of heads.
-        depth: transformer blocks.
         window: see `BasicTransformerBlock`.
         norm_num_groups: groups of the norm before the projection.
     """
 
     heads: int
-    depth: int = 1
     window: int | None = None
     norm_num_groups: int = 32
     dtype: DTypeLike = jnp.float32
@@ -147,9 +135,7 @@ class Transformer2DModel(nn.Module):
         channels = x.shape[-1]
         y = GroupNorm(self.norm_num_groups, 1e-6, self.dtype, name="norm")(x)
         y = Dense(channels, dtype=self.dtype, name="proj_in")(y)
-        for i in range(self.depth):
-            block = BasicTransformerBlock(self.heads, self.window, self.dtype, name=f"transformer_blocks_{i}")
-            y = block(y, text_embedding)
+        y = BasicTransformerBlock(self.heads, self.window, self.dtype, name="transformer_blocks_0")(y, text_embedding)
         return x + Dense(channels, dtype=self.dtype, name="proj_out")(y)
 
 

@@ -1,6 +1,7 @@
 """LoRA (arXiv 2106.09685) as a tree of its own beside frozen parameters: made, scaled and fused by pure functions."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,6 +11,28 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """Size of LoRA.
+
+    Attributes:
+        rank: of each branch.
+        alpha: its scale is alpha / rank (PEFT's default alpha is 8).
+    """
+
+    rank: int = 4
+    alpha: float = 8.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"rank={self.rank} must be at least 1")
+
+    @property
+    def scale(self) -> float:
+        """Factor on each branch."""
+        return self.alpha / self.rank
 
 
 def init_lora(

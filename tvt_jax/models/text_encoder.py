@@ -124,9 +124,9 @@ class EncoderLayer(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         """Attend, then feed forward."""
-        normed = LayerNorm(self.dtype, name="layer_norm1")(x)
+        normed = LayerNorm(dtype=self.dtype, name="layer_norm1")(x)
         x = x + SelfAttention(self.config.num_attention_heads, self.dtype, name="self_attn")(normed)
-        normed = LayerNorm(self.dtype, name="layer_norm2")(x)
+        normed = LayerNorm(dtype=self.dtype, name="layer_norm2")(x)
         return x + MLP(self.config, self.dtype, name="mlp")(normed)
 
 
@@ -155,7 +155,7 @@ class TextTransformer(nn.Module):
         """Embed, encode, norm."""
         x = Embeddings(self.config, self.dtype, name="embeddings")(tokens)
         x = Encoder(self.config, self.dtype, name="encoder")(x)
-        return LayerNorm(self.dtype, name="final_layer_norm")(x)
+        return LayerNorm(dtype=self.dtype, name="final_layer_norm")(x)
 
 
 class CLIPTextModel(nn.Module):

@@ -244,6 +244,15 @@ class AutoencoderKL(nn.Module):
         """Decode latents (not scaled) to images about [-1, 1], not clipped."""
         return self.decoder(self.post_quant_conv(z)).astype(jnp.float32)
 
+    def to_latent(self, x: Float[Array, "b h w 3"], rng: PRNGKeyArray | None = None) -> Float[Array, "b h2 w2 c"]:
+        """Encode images to the scaled latents that the UNet knows: the posterior's mean, or with `rng` a sample."""
+        posterior = self.encode(x)
+        return (posterior.mean if rng is None else posterior.sample(rng)) * self.config.scaling_factor
+
+    def to_image(self, z: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 3"]:
+        """Decode scaled latents to images about [-1, 1], not clipped."""
+        return self.decode(z / self.config.scaling_factor)
+
     def __call__(self, x: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
         """Reconstruct images from the posterior's mean."""
         return self.decode(self.encode(x).mean)

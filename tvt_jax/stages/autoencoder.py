@@ -1,7 +1,7 @@
 """What the three VAE stages share: reconstruct, compare by L1 + LPIPS + KL + hinge GAN, update, average."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,11 +14,13 @@ from tvt_jax.losses.kl import kl_divergence
 from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.losses.reconstruction import reconstruction_loss
 from tvt_jax.models.discriminator import PatchDiscriminator, PatchDiscriminatorConfig
+from tvt_jax.models.shapes import initial_params
 from tvt_jax.models.vae import AutoencoderKLConfig, Posterior
-from tvt_jax.stages.compute import Compute
-from tvt_jax.stages.images import psnr, to_float
-from tvt_jax.stages.optimizer import OptimizerConfig, accumulate, moving_average, norms, update
-from tvt_jax.train.state import State
+from tvt_jax.pixels import from_uint8
+from tvt_jax.stages.images import psnr
+from tvt_jax.stages.optimizer import OptimizerConfig
+from tvt_jax.stages.training import Training
+from tvt_jax.train.state import Batch, Metrics, State
 
 ENCODER = ("encoder", "quant_conv")
 DECODER = ("decoder", "post_quant_conv")
@@ -35,7 +37,7 @@ class Reconstruction(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderStage:
+class AutoencoderStage(Training):
     """Base of the VAE stages (arXiv 2112.10752, latent-diffusion's trainer for a KL VAE).
 
     A subclass says which parts of the VAE are trained and how a batch is reconstructed.
@@ -48,9 +50,6 @@ class AutoencoderStage:
         kl_weight: of the divergence, beside losses summed over pixels.
         adversarial_weight: factor on the adaptive weight; 0 trains without a GAN.
         adversarial_start: step from which the discriminator counts and is trained.
-        ema_decay: of the moving average that is evaluated and exported.
-        accumulation: parts that each batch is taken in, one after the other.
-        compute: precision and rematerialisation of the VAE; the discriminator's is float32.
     """
 
     vae: AutoencoderKLConfig
@@ -62,11 +61,19 @@ class AutoencoderStage:
     kl_weight: float = 1e-6
     adversarial_weight: float = 0.5
     adversarial_start: int = 50_001
-    ema_decay: float = 0.999
-    accumulation: int = 1
-    compute: Compute = field(default_factory=Compute)
 
+    averaged: ClassVar[str] = "vae"
     trained: ClassVar[tuple[str, ...]] = (*ENCODER, *DECODER)
+
+    @property
+    def multiple(self) -> int:
+        """Pixels that the sides of a crop must be a multiple of."""
+        return self.vae.downsampling
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """Names of what `evaluate` measures."""
+        return ("psnr-rgb", *self.perceptual.names)
 
     def load(self) -> PyTree:
         """Read what stays frozen: here the perceptual networks."""
@@ -76,14 +83,9 @@ class AutoencoderStage:
         """Give the shapes of what `load` reads, without reading model folders."""
         return {"perceptual": jax.eval_shape(lambda: self.perceptual.load())}
 
-    def hold(self, frozen: PyTree) -> PyTree:
-        """Give what `load` reads as it lies in memory."""
-        return self.compute.hold(frozen)
-
     def initial(self, rng: PRNGKeyArray, frozen: PyTree) -> PyTree:
         """Give all parameters of the VAE before training."""
-        size = 2 * self.vae.downsampling
-        return self.compute.vae(self.vae).init(rng, jnp.zeros((1, size, size, 3)))["params"]
+        return initial_params(rng, self.vae)
 
     def reconstruct(self, vae: PyTree, frozen: PyTree, image: Array, rng: PRNGKeyArray | None) -> Reconstruction:
         """Encode and decode images in [-1, 1] by the whole VAE; without rng the posterior's mean is decoded."""
@@ -96,29 +98,13 @@ class AutoencoderStage:
         """Make the state of step 0."""
         rng_vae, rng_discriminator = jax.random.split(rng)
         vae = {name: part for name, part in self.initial(rng_vae, frozen).items() if name in self.trained}
-        sample = jnp.zeros((1, 64, 64, 3))
-        discriminator = PatchDiscriminator(self.discriminator).init(rng_discriminator, sample)["params"]
-        params = {"vae": vae, "discriminator": discriminator}
-        opt_state = {group: self.optimizer.make().init(tree) for group, tree in params.items()}
-        return State(step=jnp.int32(0), params=params, opt_state=opt_state, ema=jax.tree.map(jnp.copy, vae))
+        return self.state({"vae": vae, "discriminator": initial_params(rng_discriminator, self.discriminator)})
 
-    def step(self, state: State, frozen: PyTree, batch: PyTree, rng: PRNGKeyArray) -> tuple[State, dict[str, Array]]:
-        """Update generator and discriminator on one batch."""
-
-        def gradients(part: PyTree, rng: PRNGKeyArray) -> tuple[PyTree, dict[str, Array]]:
-            return self._gradients(state, frozen, to_float(part["hr"]), rng)
-
-        grads, metrics = accumulate(gradients, batch, rng, self.accumulation)
-        params, opt_state = {}, {}
-        for group, tree in state.params.items():
-            params[group], opt_state[group] = update(self.optimizer, grads[group], state.opt_state[group], tree)
-        ema = moving_average(state.ema, params["vae"], self.ema_decay, state.step)
-        metrics |= norms(grads, params)
-        metrics["learning_rate"] = self.optimizer.schedule()(state.step)
-        return replace(state, params=params, opt_state=opt_state, ema=ema), metrics
-
-    def _gradients(self, state: State, frozen: PyTree, image: Array, rng: PRNGKeyArray) -> tuple[PyTree, dict]:
-        """Gradients of both networks' losses; they meet at the image, so one pass back serves all."""
+    def gradients(
+        self, state: State, frozen: PyTree, batch: Batch, rng: PRNGKeyArray
+    ) -> tuple[dict[str, PyTree], Metrics]:
+        """Give the gradients of generator and discriminator; they meet at the image, so one pass back serves all."""
+        image = from_uint8(batch["hr"])
         kernel = self.whole_vae(state.params["vae"], frozen)["decoder"]["conv_out"]["kernel"]
 
         def reconstruct(vae: PyTree, beside: Array) -> Reconstruction:
@@ -174,14 +160,15 @@ class AutoencoderStage:
         return PatchDiscriminator(self.discriminator).apply({"params": discriminator}, image)
 
     def _perceptual(self, frozen: PyTree, image: Array, target: Array) -> Array:
-        weighted = self.perceptual.weighted(frozen["perceptual"], image, target)
-        return sum(weighted.values(), jnp.zeros(len(image)))
+        weights = self.perceptual.weights
+        distances = self.perceptual.distances(frozen["perceptual"], image, target, weights)
+        return sum((weights[name] * distance for name, distance in distances.items()), jnp.zeros(len(image)))
 
-    def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
+    def evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         """Score the averaged weights' reconstructions."""
-        result = self.reconstruct(self.whole_vae(state.ema, frozen), frozen, to_float(batch["hr"]), None)
+        result = self.reconstruct(self.whole_vae(state.ema, frozen), frozen, from_uint8(batch["hr"]), None)
         distances = self.perceptual.distances(frozen["perceptual"], jnp.clip(result.image, -1, 1), result.target)
-        return {"psnr": psnr(result.image, result.target), **distances}, {
+        return {"psnr-rgb": psnr(result.image, result.target), **distances}, {
             "target": result.target,
             "reconstruction": result.image,
         }

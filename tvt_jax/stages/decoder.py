@@ -7,11 +7,12 @@ import jax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from tvt_jax.model_folder import ModelCard, ModelFolder
+from tvt_jax.models.shapes import param_shapes
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.stages.autoencoder import DECODER, AutoencoderStage, Reconstruction
-from tvt_jax.stages.compute import read_source, vae_shapes
 from tvt_jax.stages.images import enlarge, shrink
 from tvt_jax.stages.inherit import align_vae, inherit
+from tvt_jax.stages.sources import read_source
 from tvt_jax.train.state import State
 
 
@@ -34,13 +35,23 @@ class DecoderStage(AutoencoderStage):
 
     trained = DECODER
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_half(self.vae, self.source_vae)
+        self._require_equal("latent_channels", "vae", "source_vae")
+
+    @property
+    def multiple(self) -> int:
+        """Pixels that the sides of a crop must be a multiple of."""
+        return self.vae.downsampling if self.geometry == "upsample" else self.source_vae.downsampling
+
     def load(self) -> PyTree:
         """Read the 8x VAE."""
         return super().load() | {"source": read_source(self.source, vae=self.source_vae).vae}
 
     def abstract(self) -> PyTree:
         """Give the shapes of what `load` reads."""
-        return super().abstract() | {"source": vae_shapes(self.source_vae)}
+        return super().abstract() | {"source": param_shapes(self.source_vae)}
 
     def initial(self, rng: PRNGKeyArray, frozen: PyTree) -> PyTree:
         """Take over the 8x VAE's layers where they fit."""
@@ -63,4 +74,14 @@ class DecoderStage(AutoencoderStage):
             vae={**start, **state.ema},
             vae_source_config=self.source_vae,
             vae_source=frozen["source"],
+        )
+
+
+def require_half(vae: AutoencoderKLConfig, source_vae: AutoencoderKLConfig) -> None:
+    """Raise ValueError unless the VAE shrinks images half as much as the one that it is transferred from."""
+    if 2 * vae.downsampling != source_vae.downsampling:
+        raise ValueError(
+            f"vae.block_out_channels={vae.block_out_channels} shrinks images {vae.downsampling}x, and "
+            f"source_vae.block_out_channels={source_vae.block_out_channels} {source_vae.downsampling}x: "
+            "give it one level more than the other"
         )

@@ -6,11 +6,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from tvt_jax.model_folder import ModelCard, ModelFolder
+from tvt_jax.models.shapes import param_shapes
 from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.pixels import from_uint8
 from tvt_jax.stages.autoencoder import ENCODER, AutoencoderStage
-from tvt_jax.stages.compute import read_source, vae_shapes
-from tvt_jax.stages.images import enlarge, to_float
-from tvt_jax.train.state import State
+from tvt_jax.stages.decoder import require_half
+from tvt_jax.stages.images import enlarge
+from tvt_jax.stages.sources import read_source
+from tvt_jax.train.state import Batch, Metrics, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,16 @@ class EncoderStage(AutoencoderStage):
 
     trained = ENCODER
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_half(self.vae, self.source_vae)
+        self._require_equal("latent_channels", "vae", "source_vae")
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """Names of what `evaluate` measures."""
+        return (*super().evaluated, "latent_distance")
+
     def load(self) -> PyTree:
         """Read D4 and, to measure the distance to, E8."""
         folder = read_source(self.source, vae=self.vae, vae_source=self.source_vae)
@@ -34,16 +47,16 @@ class EncoderStage(AutoencoderStage):
 
     def abstract(self) -> PyTree:
         """Give the shapes of what `load` reads."""
-        return super().abstract() | {"vae": vae_shapes(self.vae), "source": vae_shapes(self.source_vae)}
+        return super().abstract() | {"vae": param_shapes(self.vae), "source": param_shapes(self.source_vae)}
 
     def initial(self, rng: PRNGKeyArray, frozen: PyTree) -> PyTree:
         """Start from the encoder in the folder, which took over E8's layers where they fit."""
         return frozen["vae"]
 
-    def evaluate(self, state: State, frozen: PyTree, batch: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
+    def evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         """Score reconstructions, and the distance of E4's latents from E8's of the image enlarged 2x."""
         metrics, images = super().evaluate(state, frozen, batch)
-        image = to_float(batch["hr"])
+        image = from_uint8(batch["hr"])
         vae, source = self.compute.vae(self.vae), self.compute.vae(self.source_vae)
         own = vae.apply({"params": self.whole_vae(state.ema, frozen)}, image, method="encode").mean
         other = source.apply({"params": frozen["source"]}, enlarge(image, 2), method="encode").mean

@@ -1,13 +1,8 @@
-"""Between the uint8 batches of the input pipeline and the floats of the networks."""
+"""Images in [-1, 1] made larger, smaller, and compared."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
-
-
-def to_float(image: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-    """[0, 255] to [-1, 1]."""
-    return image.astype(jnp.float32) / 127.5 - 1.0
+from jaxtyping import Array, Float
 
 
 def enlarge(image: Float[Array, "b h w 3"], factor: int) -> Float[Array, "b h2 w2 3"]:

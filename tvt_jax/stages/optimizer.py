@@ -1,12 +1,11 @@
-"""AdamW or Muon, their schedule, the moving average, and gradients accumulated over parts of a batch."""
+"""AdamW or Muon, and their schedule."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, PyTree
 from optax.contrib import MuonDimensionNumbers, muon
 
 
@@ -32,6 +31,13 @@ class OptimizerConfig:
     warmup: int = 0
     decay_until: int | None = None
     clip: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "kernel_learning_rate", "clip"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name}={value} must be positive")
+        if self.decay_until is not None and self.decay_until <= self.warmup:
+            raise ValueError(f"decay_until={self.decay_until} must come after the warm-up of {self.warmup} steps")
 
     def schedule(self, peak: float | None = None) -> optax.Schedule:
         """Learning rate as a function of the step; `peak` in place of `learning_rate`."""
@@ -105,50 +111,3 @@ def _matrices(stacked: PyTree) -> PyTree:
         "kernels": dict.fromkeys(stacked["kernels"], MuonDimensionNumbers(1, 2)),
         "rest": [None] * len(stacked["rest"]),
     }
-
-
-def update(config: OptimizerConfig, gradients: PyTree, opt_state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
-    """Take one step; gives the new parameters and optimiser state."""
-    updates, opt_state = config.make().update(gradients, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
-
-
-def norms(gradients: PyTree, params: PyTree) -> dict[str, Array]:
-    """Lengths of the gradient, before it is clipped, and of the new parameters, of each group."""
-    named = {"gradient_norm": gradients, "parameter_norm": params}
-    return {
-        f"{name}/{group}": optax.tree.norm(tree) for name, groups in named.items() for group, tree in groups.items()
-    }
-
-
-def moving_average(average: PyTree, params: PyTree, decay: float, step: Array) -> PyTree:
-    """Exponential moving average, shorter at the start so that the initial weights are soon forgotten."""
-    keep = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, average, params)
-
-
-def accumulate(
-    gradients: Callable[[PyTree, PRNGKeyArray], PyTree], batch: PyTree, rng: PRNGKeyArray, parts: int
-) -> PyTree:
-    """Average `gradients(part, rng)` (any tree) over `parts` equal parts of the batch, one at a time.
-
-    Every `parts`-th image goes to the same part, so that a batch split over devices stays split.
-
-    Raises:
-        ValueError: the batch cannot be divided so.
-    """
-    if parts == 1:
-        return gradients(batch, rng)
-    images = len(jax.tree.leaves(batch)[0])
-    if images % parts:
-        raise ValueError(f"a batch of {images} images cannot be taken in {parts} equal parts")
-    stacked = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
-    rngs = jax.random.split(rng, parts)
-    first = jax.eval_shape(gradients, jax.tree.map(lambda x: x[0], stacked), rng)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
-
-    def add(total: PyTree, part: tuple[PyTree, PRNGKeyArray]) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, gradients(*part)), None
-
-    total, _ = jax.lax.scan(add, zeros, (stacked, rngs))
-    return jax.tree.map(lambda x: x / parts, total)

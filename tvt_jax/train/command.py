@@ -1,19 +1,38 @@
-"""What train.py understands."""
+"""Trains a stage.
+
+python train.py --config=configs/tiny/decoder.py --workdir=W [--config.steps=1000]    the same command goes on
+python train.py --config=configs/tiny/decoder.py --workdir=W --export[=best]          a checkpoint's model
+python train.py --config=configs/sd21/adapt.py --plan=v5e:4x4                         will it fit, and how fast?
+
+`tvt train` is the same. Exit status: 0 when trained, 1 on an error, 128 + the signal's number (143 for SIGTERM) when it
+was asked to stop and saved.
+"""
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
+from tvt_jax import compilation_cache
 from tvt_jax.train import distributed, plan
 from tvt_jax.train.config import load_config
 from tvt_jax.train.loop import export, train
 from tvt_jax.train.profile import parse_steps
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """The options of train.py."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Parse a command line, by default this program's, do what it says, and return the exit status."""
+    arguments, overrides = _parser().parse_known_args(words)
+    compilation_cache.enable()
+    try:
+        return execute(arguments, overrides)
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
+        return distributed.fail(error)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--config", required=True, help="a Python file that defines config() -> TrainConfig")
     what = parser.add_mutually_exclusive_group(required=True)
@@ -35,7 +54,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 
 
 def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
-    """Trains, plans or exports, and returns the exit status; `overrides` are changes to the configuration.
+    """Train, plan or export, and return the exit status; `overrides` are changes to the configuration.
 
     Raises:
         ValueError: the arguments do not go together, or a value makes no sense.

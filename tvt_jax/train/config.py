@@ -7,12 +7,14 @@ import importlib.util
 import json
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tvt_jax.data.pipeline import DataConfig
 from tvt_jax.train.state import Stage
+
+Changes = dict[str, Any]  # field -> what it is to be, as text, or the changes within it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,12 +58,43 @@ class TrainConfig:
     fsdp_min_mib: float = 4.0
 
     def __post_init__(self) -> None:
-        """Raises ValueError on a count below one, and on a best checkpoint by no evaluation."""
-        for name in ("evaluation_batches", "log_every", "evaluate_every", "save_every", "keep", "fsdp_shards"):
+        if problems := list(self._problems()):
+            raise ValueError("\n".join(problems))
+
+    def _problems(self) -> Iterator[str]:
+        """What does not fit together, each in a sentence that begins with the field's name."""
+        for name in _COUNTS:
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+                yield f"{name}={getattr(self, name)} must be at least 1"
+        for name in ("skippable", "data_shards", "fsdp_min_mib"):
+            if getattr(self, name) < 0:
+                yield f"{name}={getattr(self, name)} must not be negative"
         if self.best and self.evaluation is None:
-            raise ValueError(f"best={self.best!r} needs evaluation images")
+            yield f"best={self.best!r} needs evaluation images"
+        if self.best and self.best not in self.stage.evaluated:
+            yield f"best={self.best!r} is not among what is evaluated: {', '.join(self.stage.evaluated)}"
+        if self.data.batch % self.stage.accumulation:
+            parts = self.stage.accumulation
+            yield f"data.batch={self.data.batch} cannot be taken in stage.accumulation={parts} equal parts"
+        scale = getattr(self.stage, "scale", self.data.scale)
+        for name, data in (("data", self.data), ("evaluation", self.evaluation)):
+            if data is None:
+                continue
+            yield from (f"{name}.{problem}" for problem in self.stage.problems(data))
+            if data.scale != scale:
+                yield f"{name}.scale={data.scale} must be the same as everywhere else, {scale}"
+
+
+_COUNTS = ("steps", "evaluation_batches", "log_every", "evaluate_every", "save_every", "keep", "fsdp_shards")
+
+
+def check_devices(config: TrainConfig, devices: int, processes: int = 1) -> None:
+    """Raise ValueError where batches cannot be split over the devices, and shared by the processes."""
+    for name, data in (("data", config.data), ("evaluation", config.evaluation)):
+        for count, what in ((devices, "devices"), (processes, "processes")):
+            if data is not None and data.batch % count:
+                field = f"--config.{name}.batch={data.batch}"
+                raise ValueError(f"{field} does not split over {count} {what}: make it a multiple of {count}")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -83,30 +116,62 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     config = module.config() if hasattr(module, "config") else None
     if not isinstance(config, TrainConfig):
         raise ValueError(f"{path} must define config() -> TrainConfig")
+    changes: Changes = {}
     for override in overrides:
         name, found, value = override.removeprefix("--config.").partition("=")
         if not override.startswith("--config.") or not found:
             raise ValueError(f"unknown argument {override!r}: changes are written --config.NAME=VALUE")
-        config = _override(config, name.split("."), value, name)
-    return config
+        _add(changes, name.split("."), value, name)
+    return _changed(config, changes, "")
 
 
-def _override(config: Any, names: list[str], text: str, full: str) -> Any:
-    """A copy of the dataclass with the named field, however deep, set to what the text says."""
+def _add(changes: Changes, names: list[str], text: str, full: str) -> None:
+    """Put a change where its field is in the tree of changes; the last of a field counts."""
+    for name in names[:-1]:
+        inner = changes.setdefault(name, {})
+        if isinstance(inner, str):
+            raise ValueError(f"--config.{full}: a change of {name} as a whole came before")
+        changes = inner
+    if isinstance(changes.get(names[-1]), dict):
+        raise ValueError(f"--config.{full}: a change within it came before")
+    changes[names[-1]] = text
+
+
+def _changed(config: Any, changes: Changes, path: str) -> Any:
+    """A copy with all changes, made at once, so that no order of them passes through what does not fit together."""
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
-        raise ValueError(f"--config.{full}: {config!r} has no fields, so no {names[0]!r}")
+        name = next(iter(changes))
+        raise ValueError(f"--config.{path}{name}: {config!r} has no fields, so no {name!r}")
+    values = {}
+    for name, change in changes.items():
+        full = f"{path}{name}"
+        _require_field(config, name, full)
+        if isinstance(change, dict):
+            values[name] = _changed(getattr(config, name), change, f"{full}.")
+        else:
+            values[name] = _read(change, get_type_hints(type(config))[name], full)
+    try:
+        return dataclasses.replace(config, **values)
+    except ValueError as error:
+        raise ValueError("\n".join(f"--config.{path}{line}" for line in str(error).splitlines())) from error
+
+
+def _require_field(config: Any, name: str, full: str) -> None:
     fields = [field.name for field in dataclasses.fields(config)]
-    name, *rest = names
     if name not in fields:
         near = difflib.get_close_matches(name, fields)
         hint = f"did you mean {' or '.join(near)}?" if near else f"its fields are {', '.join(fields)}"
         raise ValueError(f"--config.{full}: {type(config).__name__} has no {name!r}; {hint}")
-    if rest:
-        return dataclasses.replace(config, **{name: _override(getattr(config, name), rest, text, full)})
-    wanted = get_type_hints(type(config))[name]
+
+
+def _read(text: str, wanted: Any, full: str) -> Any:
+    """What the text says, as the field's type wants it."""
     for value in _readings(text):
         if _fits(value, wanted):
-            return dataclasses.replace(config, **{name: _convert(value, wanted)})
+            return _convert(value, wanted)
+    literals = [hint for hint in (wanted, *get_args(wanted)) if get_origin(hint) is Literal]
+    if choices := [choice for literal in literals for choice in get_args(literal)]:
+        raise ValueError(f"--config.{full}: {text!r} is not one of {', '.join(map(str, choices))}")
     raise ValueError(f"--config.{full}: {text!r} is not of type {getattr(wanted, '__name__', wanted)}")
 
 

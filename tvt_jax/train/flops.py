@@ -1,7 +1,7 @@
 """Multiplications and additions of a program's matrix products and convolutions, counted in its jaxpr."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -31,73 +31,20 @@ def count_flops(jaxpr: Any) -> Flops:
     Loops count as often as they run, of branches the dearest counts, and what nothing is made of does not. XLA's own
     count takes the body of a loop once, and Pallas kernels not at all.
     """
-    return _sum(_of_equation(equation) for equation in _used(jaxpr))
-
-
-def count_needed_flops(jaxpr: Any, trained: Sequence[bool]) -> Flops:
-    """FLOPs of a loss and its gradients, with nothing computed twice: what reverse mode cannot do without.
-
-    A product is made once forwards, and once more for each of its operands that depend on what is trained.
-
-    Args:
-        jaxpr: of the loss alone.
-        trained: for each of its inputs, whether the gradient by it is wanted.
-    """
-    return _needed(jaxpr, trained)[0]
+    return total(_of_equation(equation) for equation in used_equations(jaxpr))
 
 
 def _of_equation(equation: Any) -> Flops:
     name, params = equation.primitive.name, equation.params
-    if name in _OWN:
-        return _OWN[name](equation)
-    inner = [count_flops(jaxpr) for jaxpr in _inner(params)]
+    if name in OWN:
+        return OWN[name](equation)
+    counts = [count_flops(jaxpr) for jaxpr in inner_programs(params)]
     if name == "cond":
-        return max(inner, key=sum)
-    return _times(_repetitions(name, params), _sum(inner))
+        return max(counts, key=sum)
+    return times(repetitions(name, params), total(counts))
 
 
-def _needed(jaxpr: Any, trained: Sequence[bool]) -> tuple[Flops, list[bool]]:
-    """FLOPs, and which results depend on what is trained, when these inputs do."""
-    depending = dict(zip(jaxpr.invars, trained, strict=True))
-    counts = []
-    for equation in _used(jaxpr):
-        needed, outputs = _needed_of_equation(equation, [_depends(atom, depending) for atom in equation.invars])
-        depending.update(zip(equation.outvars, outputs, strict=True))
-        counts.append(needed)
-    return _sum(counts), [_depends(atom, depending) for atom in jaxpr.outvars]
-
-
-def _needed_of_equation(equation: Any, inputs: list[bool]) -> tuple[Flops, list[bool]]:
-    name, params = equation.primitive.name, equation.params
-    outputs = [any(inputs) and name != "stop_gradient"] * len(equation.outvars)
-    if name == "pallas_call":  # attention: both operands of its products do, or none
-        return _times(1 + 2 * any(inputs), _of_kernel(equation)), outputs
-    if name in _OWN:
-        return _times(1 + sum(inputs), _OWN[name](equation)), outputs
-    inner = _inner(params)
-    if not inner:
-        return Flops(0.0, 0.0), outputs
-    if name == "scan":
-        inputs = _carried_around(inner[0], inputs, params["num_consts"], params["num_carry"])
-    if name == "cond":
-        needed, ways = zip(*(_needed(jaxpr, inputs[1:]) for jaxpr in inner), strict=True)
-        return max(needed, key=sum), [any(way) for way in zip(*ways, strict=True)]
-    needed, outputs = _needed(inner[0], inputs)
-    return _times(_repetitions(name, params), needed), outputs
-
-
-def _carried_around(body: Any, inputs: list[bool], constants: int, carried: int) -> list[bool]:
-    """Which inputs of a loop's body depend on what is trained, in some round."""
-    while True:
-        _, outputs = _needed(body, inputs)
-        carry = slice(constants, constants + carried)
-        later = [a or b for a, b in zip(inputs[carry], outputs[:carried], strict=True)]
-        if later == inputs[carry]:
-            return inputs
-        inputs = [*inputs[:constants], *later, *inputs[constants + carried :]]
-
-
-def _used(jaxpr: Any) -> list[Any]:
+def used_equations(jaxpr: Any) -> list[Any]:
     """Equations that the results are made of; the compiler drops the others."""
     used, equations = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}, []
     for equation in reversed(jaxpr.eqns):
@@ -107,23 +54,23 @@ def _used(jaxpr: Any) -> list[Any]:
     return equations[::-1]
 
 
-def _depends(atom: Any, depending: dict[Any, bool]) -> bool:
-    return not isinstance(atom, Literal) and depending.get(atom, False)
-
-
-def _inner(params: dict[str, Any]) -> list[Any]:
+def inner_programs(params: dict[str, Any]) -> list[Any]:
+    """Give the programs within an equation."""
     return [getattr(jaxpr, "jaxpr", jaxpr) for jaxpr in jaxprs_in_params(params)]
 
 
-def _repetitions(name: str, params: dict[str, Any]) -> int:
+def repetitions(name: str, params: dict[str, Any]) -> int:
+    """Tell how often a program within an equation runs."""
     return params["length"] if name == "scan" else params["mesh"].size if name == "shard_map" else 1
 
 
-def _sum(counts: Iterable[Flops]) -> Flops:
+def total(counts: Iterable[Flops]) -> Flops:
+    """Add counts up."""
     return reduce(lambda a, b: Flops(a.compiler + b.compiler, a.kernels + b.kernels), counts, Flops(0.0, 0.0))
 
 
-def _times(count: int, flops: Flops) -> Flops:
+def times(count: int, flops: Flops) -> Flops:
+    """Multiply a count."""
     return Flops(count * flops.compiler, count * flops.kernels)
 
 
@@ -143,7 +90,8 @@ def _of_convolution(equation: Any) -> Flops:
     return Flops(2.0 * equation.outvars[0].aval.size * channels_in * window / spread, 0.0)
 
 
-def _of_kernel(equation: Any) -> Flops:
+def of_kernel(equation: Any) -> Flops:
+    """Count those of a Pallas kernel of splash attention; ValueError where it is another."""
     name = equation.params["name"]
     products = next((count for kernel, count in _SPLASH.items() if name.startswith(kernel)), None)
     if products is None:
@@ -153,4 +101,4 @@ def _of_kernel(equation: Any) -> Flops:
     return Flops(0.0, 2.0 * products * queries.size * keys.shape[-2])
 
 
-_OWN = {"dot_general": _of_product, "conv_general_dilated": _of_convolution, "pallas_call": _of_kernel}
+OWN = {"dot_general": _of_product, "conv_general_dilated": _of_convolution, "pallas_call": of_kernel}

@@ -14,6 +14,7 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 
 from tvt_jax.files import write_whole
+from tvt_jax.pixels import to_uint8
 from tvt_jax.train.chips import Work
 from tvt_jax.train.config import TrainConfig
 from tvt_jax.train.wandb_run import WandbRun
@@ -229,8 +230,7 @@ def _grid(images: np.ndarray) -> np.ndarray:
     count, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    pixels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
-    pixels = np.concatenate([pixels, np.zeros((rows * columns - count, height, width, 3), np.uint8)])
+    pixels = np.concatenate([to_uint8(images), np.zeros((rows * columns - count, height, width, 3), np.uint8)])
     return pixels.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
 
 

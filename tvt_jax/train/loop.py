@@ -18,7 +18,7 @@ from tvt_jax.model_folder import count_parameters, write_model
 from tvt_jax.train import wandb_run
 from tvt_jax.train.checkpoint import Checkpoints, newest, restore, restore_best
 from tvt_jax.train.chips import Work, chip_of
-from tvt_jax.train.config import TrainConfig, differences, to_json
+from tvt_jax.train.config import TrainConfig, check_devices, differences, to_json
 from tvt_jax.train.log import Log, Timer
 from tvt_jax.train.preemption import StopSignals
 from tvt_jax.train.profile import Profile
@@ -50,12 +50,13 @@ def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> 
     """
     wandb_run.check(config)
     prepare(workdir)
-    program = _program(config)
+    program, loaded = _program(config)
     last = newest(workdir / "checkpoints")
     if last is None or int(last.name) < config.steps:
         check_space(workdir, program.state)
     with Checkpoints(workdir / "checkpoints", config.keep, config.best) as checkpoints:
-        state, host = _resume(config, workdir, program, checkpoints)
+        state, host = _resume(config, workdir, program, loaded, checkpoints)
+        del loaded  # in full precision it can be as large as the state
         if int(state.step) < config.steps:
             try:
                 state, stopped_by = _loop(config, workdir, program, checkpoints, state, host, profiled)
@@ -72,7 +73,7 @@ def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> 
     if path.exists() and checkpoint is not None and path.stat().st_mtime > checkpoint.stat().st_mtime:
         print(f"done: trained to step {int(state.step)}, the model is in {path}")
     else:
-        _write_model(config, path, state)
+        _write_model(config, path, state, config.stage.load())
     return 0
 
 
@@ -94,14 +95,14 @@ def export(config: TrainConfig, workdir: Path, path: Path | None = None, best: b
     """
     if best and not config.best:
         raise ValueError("--export=best needs a metric: --config.best=NAME")
-    program = _program(config)
+    program, loaded = _program(config)
     folder = workdir / "checkpoints"
     restored = (
         restore_best(folder, program.state, config.best) if best and config.best else restore(folder, program.state)
     )
     if restored is None:
         raise FileNotFoundError(f"no checkpoint in {folder}")
-    _write_model(config, path or workdir / "model", restored[0])
+    _write_model(config, path or workdir / "model", restored[0], loaded)
     return int(restored[0].step)
 
 
@@ -158,20 +159,23 @@ def _loop(
             log.step(step, metrics, waited)
 
 
-def _program(config: TrainConfig) -> Program:
+def _program(config: TrainConfig) -> tuple[Program, Any]:
+    """The program, and what the stage has loaded."""
     mesh = make_mesh(config.data_shards, config.fsdp_shards)
-    return Program(config, mesh, config.stage.load())
+    check_devices(config, mesh.size, jax.process_count())
+    loaded = config.stage.load()
+    return Program(config, mesh, loaded), loaded
 
 
 def _resume(
-    config: TrainConfig, workdir: Path, program: Program, checkpoints: Checkpoints
+    config: TrainConfig, workdir: Path, program: Program, loaded: Any, checkpoints: Checkpoints
 ) -> tuple[State, dict[str, Any]]:
     """The newest checkpoint's state and JSON, or the initial state and {}; says which, and what the config changed."""
     path = workdir / "config.json"
     now = to_json(config)
     changed = differences(json.loads(path.read_text()), now) if path.exists() else []
     restored = checkpoints.restore(program.state)
-    state, host = restored or (program.init(), {})
+    state, host = restored or (program.init(loaded), {})
     if changed and restored:
         print("warning: the config is not the one this run began with:\n  " + "\n  ".join(changed), file=sys.stderr)
     if jax.process_index() == 0:
@@ -195,8 +199,6 @@ def _evaluate(
     config: TrainConfig, program: Program, state: State, held_out: list[dict[str, Any]], log: Log
 ) -> dict[str, float]:
     metrics, pictures = program.evaluate(state, held_out)
-    if config.best and config.best not in metrics:
-        raise ValueError(f"best={config.best!r} is not among what is evaluated: {', '.join(metrics)}")
     log.evaluation(int(state.step), metrics, pictures)
     return metrics
 
@@ -209,8 +211,8 @@ def _compile(program: Program, batch: dict[str, jax.Array]) -> tuple[Any, Work]:
     return compiled, Work(flops, program.mesh.size, chip_of(program.mesh.local_devices[0]).flops)
 
 
-def _write_model(config: TrainConfig, path: Path, state: State) -> None:
-    folder = config.stage.export(to_host(state), config.stage.load())
+def _write_model(config: TrainConfig, path: Path, state: State, loaded: Any) -> None:
+    folder = config.stage.export(to_host(state), loaded)
     if jax.process_index() == 0:
         write_model(path, folder)
         print(f"wrote the model of step {int(state.step)} to {path}", flush=True)

@@ -15,7 +15,7 @@ import jax
 
 from tvt_jax.data.pipeline import batch_shapes
 from tvt_jax.train.chips import GIB, Chip, chip_of
-from tvt_jax.train.config import TrainConfig
+from tvt_jax.train.config import TrainConfig, check_devices
 from tvt_jax.train.flops import count_flops
 from tvt_jax.train.hlo import costs
 from tvt_jax.train.program import Program
@@ -114,6 +114,7 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
     """
     _return_freed_memory()
     mesh = make_mesh(config.data_shards, config.fsdp_shards, devices)
+    check_devices(config, mesh.size)
     program = Program(config, mesh, config.stage.abstract())
     plan = partial(Plan, topology=topology, chips=mesh.size, batch=config.data.batch)
     chip, begin = chip_of(devices[0]), time.monotonic()

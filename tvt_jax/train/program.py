@@ -45,13 +45,13 @@ class Program:
         self._options = _TPU_OPTIONS if mesh.devices.flat[0].platform == "tpu" else None
         self._evaluate = jax.jit(self._stage.evaluate, out_shardings=replicated(mesh), compiler_options=self._options)
 
-    def init(self) -> State:
-        """The state of step 0, made in place: no device holds more than its part.
+    def init(self, loaded: Any) -> State:
+        """Make the state of step 0 in place: no device holds more than its part.
 
-        What it inherits is read again, in full precision, and let go.
+        Args:
+            loaded: what `stage.load()` returned, from which it inherits in full precision.
         """
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
-        loaded = self._stage.load()
         with jax.set_mesh(self.mesh):
             inherited = jax.tree.map(_place, loaded, self._shard(loaded))
             return jax.jit(self._init, out_shardings=shardings)(self._seed, inherited)

@@ -1,10 +1,17 @@
 """What a stage trains, and what the loop asks of a stage."""
 
+from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 from flax import struct
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, UInt8
 
+from tvt_jax.data.pipeline import DataConfig
 from tvt_jax.model_folder import ModelFolder
+
+Batch = dict[str, UInt8[Array, "b _ _ 3"]]
+Metrics = dict[str, Float[Array, "*b"]]
+Leaf = Any  # an array; jax and Orbax make the same tree of shapes, shardings and nothing
 
 
 @struct.dataclass
@@ -18,10 +25,10 @@ class State:
         ema: moving average of the exported parameters, or None.
     """
 
-    step: Any
-    params: dict[str, Any]
-    opt_state: dict[str, Any]
-    ema: Any = None
+    step: Leaf
+    params: dict[str, PyTree]
+    opt_state: dict[str, PyTree]
+    ema: PyTree = None
 
 
 @runtime_checkable
@@ -32,27 +39,34 @@ class Stage(Protocol):
     def accumulation(self) -> int:
         """Parts that each batch is taken in."""
 
-    def load(self) -> Any:
-        """Reads earlier model folders once: a pytree of numpy arrays, constant through training ({} when none)."""
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """Names of the metrics that `evaluate` gives."""
 
-    def abstract(self) -> Any:
-        """The shapes of what `load` gives, without reading model folders."""
+    def problems(self, data: DataConfig) -> Iterable[str]:
+        """Tell what of the data does not fit the stage, each in a sentence that begins with the field's name."""
 
-    def hold(self, frozen: Any) -> Any:
-        """What `load` or `abstract` gave in the precision that `step` and `evaluate` want it in."""
+    def load(self) -> PyTree:
+        """Read earlier model folders once: a tree of numpy arrays, constant through training ({} when none)."""
 
-    def init(self, rng: Any, frozen: Any) -> State:
-        """The state of step 0, from what `load` gave; jittable."""
+    def abstract(self) -> PyTree:
+        """Give the shapes of what `load` gives, without reading model folders."""
 
-    def step(self, state: State, frozen: Any, batch: dict[str, Any], rng: Any) -> tuple[State, dict[str, Any]]:
-        """One update on a batch of uint8 images; jittable.
+    def hold(self, frozen: PyTree) -> PyTree:
+        """Give what `load` or `abstract` gave in the precision that `step` and `evaluate` want it in."""
+
+    def init(self, rng: PRNGKeyArray, frozen: PyTree) -> State:
+        """Make the state of step 0, from what `load` gave; jittable."""
+
+    def step(self, state: State, frozen: PyTree, batch: Batch, rng: PRNGKeyArray) -> tuple[State, Metrics]:
+        """Update on a batch of uint8 images; jittable.
 
         The metrics are scalars, losses and the lengths of gradients and new parameters among them: when one is not
         finite, the step is dropped.
         """
 
-    def evaluate(self, state: State, frozen: Any, batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Metrics (scalars or one value an image) and pictures (`Float[b h w 3]` in [-1, 1]); jittable."""
+    def evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
+        """Give metrics (scalars or one value an image) and pictures (`Float[b h w 3]` in [-1, 1]); jittable."""
 
-    def export(self, state: State, frozen: Any) -> ModelFolder:
-        """The trained model as a model folder, on the host, from what `load` gave."""
+    def export(self, state: State, frozen: PyTree) -> ModelFolder:
+        """Make the trained model a model folder, on the host, from what `load` gave."""

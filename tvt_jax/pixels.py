@@ -1,0 +1,20 @@
+"""The one way from the integers of a picture to the floats of the networks, and back."""
+
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+# Of numpy for files and finished pictures, of jax within a program; any shape.
+Pixels = TypeVar("Pixels", np.ndarray, jax.Array)
+
+
+def from_uint8(image: Pixels) -> Pixels:
+    """Give uint8 in [0, 255] as float32 in [-1, 1]."""
+    return image.astype("float32") / 127.5 - 1
+
+
+def to_uint8(image: Pixels) -> Pixels:
+    """Clip float32 to [-1, 1], and round to uint8 in [0, 255]."""
+    numpy: Any = image.__array_namespace__()
+    return numpy.rint((image.clip(-1, 1) + 1) * 127.5).astype("uint8")
