@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from configs.ablations import adapt
+from configs.tiny.adapt import DISTILLATION
 from configs.tiny.shapes import PERCEPTUAL
-from tvt_jax.stages.distillation import Distillation
 from tvt_jax.train.config import TrainConfig
 
 
@@ -13,5 +13,5 @@ def config() -> TrainConfig:
         latent_weight=1.0,
         mse_weight=0.0,
         perceptual=replace(PERCEPTUAL, lpips_weight=0.0, dists_weight=0.0),
-        distillation=Distillation(weight=0.0),
+        distillation=replace(DISTILLATION, weight=0.0),
     )

@@ -1,9 +1,11 @@
 """Adapt without distillation, and without the fake score that it needs."""
 
+from dataclasses import replace
+
 from configs.ablations import adapt
-from tvt_jax.stages.distillation import Distillation
+from configs.tiny.adapt import DISTILLATION
 from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:
-    return adapt.config(distillation=Distillation(weight=0.0))
+    return adapt.config(distillation=replace(DISTILLATION, weight=0.0))

@@ -13,6 +13,7 @@ from tvt_jax.stages.optimizer import OptimizerConfig
 from tvt_jax.train.config import TrainConfig
 
 LORA = LoRAConfig(rank=16, alpha=32.0)
+DISTILLATION = Distillation(weight=0.01, drawn=1, lora=LORA)
 
 
 def config() -> TrainConfig:
@@ -28,7 +29,7 @@ def config() -> TrainConfig:
             lora=LORA,
             mse_weight=1.0,
             perceptual=replace(PERCEPTUAL, lpips_weight=0.3, dists_weight=3.0),
-            distillation=Distillation(weight=0.01, drawn=1, lora=LORA),
+            distillation=DISTILLATION,
             time_step=200,
             color_fix="wavelet",
             trained_color_fix="wavelet",

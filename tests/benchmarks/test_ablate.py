@@ -20,7 +20,6 @@ CHANGED = {
     "adapt_latents": {
         *("stage.latent_weight", "stage.mse_weight", "stage.distillation.weight"),
         *("stage.perceptual.lpips_weight", "stage.perceptual.dists_weight"),
-        *("stage.distillation.drawn", "stage.distillation.lora.rank", "stage.distillation.lora.alpha"),
     },
     "adapt_8x": {
         *("stage.vae.block_out_channels", "stage.vae.mid_block", "stage.vae_source"),

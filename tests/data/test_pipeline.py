@@ -252,13 +252,13 @@ def test_pairs_and_degraded_images_are_mixed(pairs: DataConfig, photos: Path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"crop": 0}, "crop"),
-        ({"batch": 0}, "crop"),
-        ({"workers": -1}, "crop"),
-        ({"crop": 30, "degradation": TVT}, "crop 30 must be a multiple of 4"),
-        ({"crop": 30, "lr_path": "y"}, "crop 30 must be a multiple of 4"),
+        ({"crop": 0}, "crop=0 must be at least 1"),
+        ({"batch": 0}, "batch=0 must be at least 1"),
+        ({"workers": -1}, "workers=-1 must be at least 0"),
+        ({"crop": 30, "degradation": TVT}, "crop=30 must be a multiple of 4"),
+        ({"crop": 30, "lr_path": "y"}, "crop=30 must be a multiple of 4"),
         ({"lr_path": "y", "mixed": (("z", 1.0),)}, "lr_path is for x alone"),
-        ({"mixed": (("z", 0.0),)}, r"the weight 0\.0 in mixed"),
+        ({"mixed": (("z", 0.0),)}, r"the weight 0\.0 is not positive"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict, message: str):

@@ -135,7 +135,7 @@ def test_model_is_run_and_its_results_are_saved(doubled, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sr", "sr", "--metrics", "psnr,musiq"], "error: unknown metric 'musiq'"),
+        (["--sr", "sr", "--metrics", "psnr-y,musiq"], "error: unknown metric 'musiq'"),
         (["--sr", "sr", "--against", "a=b.json"], "error: --against goes with --report"),
         (["--sr", "sr", "--report", "r.html", "--against", "b.json"], "not of the form NAME=metrics.json"),
         (["--sr", "sr", "--report", "r.html", "--against", "a=eval.py"], "No such file"),

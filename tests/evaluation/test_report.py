@@ -51,7 +51,7 @@ def embedded(path):
 def test_best_and_worst_are_shown(report, layers):
     data = embedded(report)
     best, worst = data["galleries"]
-    assert [best["title"], worst["title"]] == ["Best by lpips", "Worst by lpips"]
+    assert [best["title"], worst["title"]] == ["Best by lpips-alex", "Worst by lpips-alex"]
     names = sorted(layers)
     assert [picture["name"] for picture in best["pictures"]] == names[:SHOWN]
     assert [picture["name"] for picture in worst["pictures"]] == names[: -SHOWN - 1 : -1]
@@ -74,7 +74,7 @@ def test_values_of_all_images_together_are_among_the_means_without_interval(tmp_
 def test_few_are_shown_once_and_none_without_scores(tmp_path, layers):
     write_report(tmp_path / "few.html", "few", [Run("ours", evaluation(3))], layers)
     assert [(g["title"], len(g["pictures"])) for g in embedded(tmp_path / "few.html")["galleries"]] == [
-        ("All by lpips", 3)
+        ("All by lpips-alex", 3)
     ]
     write_report(tmp_path / "none.html", "none", [Run("ours", Evaluation())], layers)
     assert embedded(tmp_path / "none.html")["galleries"] == []

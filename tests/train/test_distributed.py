@@ -13,6 +13,7 @@ import pytest
 
 from proofs.devices import free_port
 from tvt_jax.model_folder import read_model
+from tvt_jax.train import command
 from tvt_jax.train.checkpoint import newest
 
 ROOT = Path(__file__).parents[2]

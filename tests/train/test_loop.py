@@ -227,7 +227,15 @@ def test_another_config_in_the_same_workdir(images, tmp_path, capsys):
 def test_a_batch_that_does_not_split(images, tmp_path):
     config = toy_config(images)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch=3))
-    with pytest.raises(ValueError, match="a batch of 3 does not split over 4 devices"):
+    with pytest.raises(ValueError, match=r"--config\.data\.batch=3 does not split over 4 devices"):
+        loop.train(config, tmp_path)
+
+
+def test_an_evaluation_batch_that_does_not_split_is_told_before_anything_is_loaded(images, tmp_path, monkeypatch):
+    config = toy_config(images)
+    config = dataclasses.replace(config, evaluation=dataclasses.replace(config.data, batch=6))
+    monkeypatch.setattr(ToyStage, "load", lambda _: pytest.fail("loaded"))
+    with pytest.raises(ValueError, match=r"--config\.evaluation\.batch=6 does not split over 4 devices"):
         loop.train(config, tmp_path)
 
 
