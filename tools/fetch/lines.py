@@ -1,0 +1,75 @@
+"""Lines of text as ink, drawn with every face in every script and size."""
+
+from collections.abc import Iterator, Sequence
+from zlib import crc32
+
+import numpy as np
+from jaxtyping import Bool, Int
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from tools.fetch.fonts import Face
+from tools.fetch.writing import Writing
+from tvt_jax.data.text.ink import Line
+from tvt_jax.data.text.manifest import LINE
+from tvt_jax.data.text.studio import SCRIPTS
+
+SIZES = (8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 23, 26, 30, 36, 44, 54, 66, 80)  # of the em, in pixels
+WIDTH = 1024  # pixels of a line
+SMALL, SMALL_LINES, LARGE_LINES = 26, 4, 2  # lines of each script, face and size, below that size and from it on
+
+
+def draw_lines(
+    faces: Sequence[Face], writing: Writing
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, np.ndarray]]:
+    """Names of the scripts, families of the faces, and the arrays lines, ink and breaks; the same every time."""
+    scripts = sorted({script for face in faces for script in _scripts(face)}, key=list(SCRIPTS).index)
+    rows, inks, breaks = [], [], []
+    at = breaks_at = 0
+    for number, face in enumerate(tqdm(faces, desc="lines")):
+        for script, size, line in _lines(face, writing):
+            height, width = line.ink.shape
+            row = (scripts.index(script), number, size, height, width, line.above, at, breaks_at)
+            rows.append((*row, len(line.letters), len(line.words)))
+            inks.append(line.ink.ravel())
+            breaks.append(np.concatenate([line.letters, line.words]).astype(np.int16))
+            at, breaks_at = at + line.ink.size, breaks_at + len(breaks[-1])
+    arrays = {"lines": np.array(rows, LINE), "ink": np.concatenate(inks), "breaks": np.concatenate(breaks)}
+    return tuple(scripts), tuple(face.family for face in faces), arrays
+
+
+def _scripts(face: Face) -> dict[str, list[str]]:
+    """The texts that a face can write, by script."""
+    scripts: dict[str, list[str]] = {}
+    for text in face.texts:
+        script = text.split("_")[0]
+        scripts.setdefault(script if script in SCRIPTS else "latin", []).append(text)
+    return scripts
+
+
+def _lines(face: Face, writing: Writing) -> Iterator[tuple[str, int, Line]]:
+    for script, texts in _scripts(face).items():
+        for size in SIZES:
+            font = ImageFont.truetype(face.file, size, layout_engine=ImageFont.Layout.BASIC)
+            generator = np.random.default_rng((crc32(f"{face.file.name} {script}".encode()), size))
+            for _ in range(SMALL_LINES if size < SMALL else LARGE_LINES):
+                text = texts[int(generator.integers(len(texts)))]
+                yield script, size, draw(font, writing.running(text, 2 * WIDTH // size, generator))
+
+
+def draw(font: ImageFont.FreeTypeFont, text: str) -> Line:
+    """A line of text, as long as the text but no longer than WIDTH."""
+    left, top, right, bottom = (int(x) for x in font.getbbox(text, anchor="ls"))
+    image = Image.new("L", (max(1, min(right - left, WIDTH)), max(1, bottom - top)))
+    ImageDraw.Draw(image).text((-left, -top), text, fill=255, font=font, anchor="ls")
+    ink = np.asarray(image)
+    return Line(ink, -top, *_breaks(np.max(ink, axis=0) == 0, font.size))
+
+
+def _breaks(empty: Bool[np.ndarray, " n"], size: float) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " k"]]:
+    """The middles of the empty columns between letters, and those where there are so many that it is a space."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], empty, [False]]).astype(np.int8)))
+    starts, stops = edges[::2], edges[1::2]
+    middles, spaces = (starts + stops) // 2, stops - starts >= size / 5
+    # Chinese and Japanese have no spaces: there a few characters are taken for a word.
+    return middles, middles[spaces] if spaces.sum() > 1 else middles[::3]
