@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.fetch import documents, fonts
 from tools.fetch.lines import draw_lines
-from tools.fetch.writing import CHARACTERS, Writing
+from tools.fetch.writing import CHARACTERS, Writing, characters_by_chance
 from tvt_jax.data.sources import list_images, read_image
 from tvt_jax.data.text.manifest import Manifest, save
 from tvt_jax.data.text.source import TextSource
@@ -47,7 +47,7 @@ def fetch(destination: Path, photos: Path | None) -> Manifest:
         raise RuntimeError("could not be fetched (run again to go on):\n" + "\n".join(failures))
     pdfs = documents.fetch_documents(destination)
     split = {pdf.stem: documents.texts(pdf) for pdf in tqdm(pdfs, desc="texts")}
-    train, held_out = ({name: texts[i] for name, texts in split.items()} for i in (0, 1))
+    train, held_out = ({name: texts[i] for name, texts in split.items()} | characters_by_chance(seed=i) for i in (0, 1))
     write_held_out(destination, held_out, photos)
     pages = [tiles for pdf in tqdm(pdfs, desc="pages") for tiles in documents.rasterise(pdf)]
     arrays = {"pages": np.concatenate(pages), **backgrounds(photos, "train")}

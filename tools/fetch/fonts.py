@@ -36,7 +36,7 @@ PACKAGES: dict[str, tuple[str, ...]] = dict.fromkeys(
     "fonts-fantasque-sans": ("*.ttf",),
 }
 WITHOUT = ("*Initials*", "*Keyboard*", "*Thin*", "*Hairline*")  # ornaments, keys, and hairs that no camera sees
-FACES_OF_A_FAMILY = 4  # at most, as some families have dozens
+FACES_OF_A_FAMILY = 3  # at most, as some families have dozens
 _SUFFIXES = (".ttf", ".otf", ".ttc")
 
 

@@ -16,7 +16,8 @@ from tvt_jax.data.text.studio import SCRIPTS
 
 SIZES = (8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 23, 26, 30, 36, 44, 54, 66, 80)  # of the em, in pixels
 WIDTH = 1024  # pixels of a line
-SMALL, SMALL_LINES, LARGE_LINES = 26, 4, 2  # lines of each script, face and size, below that size and from it on
+SMALL, SMALL_LINES, LARGE_LINES = 26, 3, 1  # lines of each script, face and size, below that size and from it on
+MORE = {"zh": 4, "ja": 2, "ko": 2}  # times as many, where there are many characters and few faces
 
 
 def draw_lines(
@@ -52,7 +53,7 @@ def _lines(face: Face, writing: Writing) -> Iterator[tuple[str, int, Line]]:
         for size in SIZES:
             font = ImageFont.truetype(face.file, size, layout_engine=ImageFont.Layout.BASIC)
             generator = np.random.default_rng((crc32(f"{face.file.name} {script}".encode()), size))
-            for _ in range(SMALL_LINES if size < SMALL else LARGE_LINES):
+            for _ in range((SMALL_LINES if size < SMALL else LARGE_LINES) * MORE.get(script, 1)):
                 text = texts[int(generator.integers(len(texts)))]
                 yield script, size, draw(font, writing.running(text, 2 * WIDTH // size, generator))
 

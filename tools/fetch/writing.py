@@ -26,7 +26,20 @@ _CODE = (
     "print(\"{w}\", {w})", "{w}->{w} += {d};", "<{w} id=\"{w}\">", "$ {w} --{w} {d} | {w}",
     "const {w} = ({w}) => {w};", "while (!{w}) {w}++;",
 )  # fmt: skip
+# The most frequent characters of their languages, first in the national standards: coding, first and last row there.
+_STANDARDS = {"zh_gb2312": ("gb2312", 16, 55), "ja_jis": ("euc_jp", 16, 47), "ko_ksx1001": ("euc_kr", 16, 40)}
 _PATTERNS = {"figures": _FIGURES, "code": _CODE}
+
+
+def characters_by_chance(seed: int) -> dict[str, str]:
+    """Texts of Chinese, Japanese and Korean characters in no order, as real texts have but a few of them."""
+    texts = {}
+    for name, (coding, first, last) in _STANDARDS.items():
+        cells = [bytes([160 + row, 160 + cell]) for row in range(first, last + 1) for cell in range(1, 95)]
+        known = [text for cell in cells if (text := cell.decode(coding, errors="ignore"))]
+        drawn = np.random.default_rng(seed).choice(known, 20_000)
+        texts[name] = " ".join("".join(drawn[start : start + 4]) for start in range(0, len(drawn), 4))
+    return texts
 
 
 class Writing:

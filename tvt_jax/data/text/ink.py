@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Int, UInt8
 
-Ink = UInt8[np.ndarray, "h w"]
-Picture = UInt8[np.ndarray, "h w 3"]
+Ink = UInt8[np.ndarray, "_ _"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 Colour = tuple[int, int, int]
 
 

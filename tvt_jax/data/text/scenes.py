@@ -15,7 +15,7 @@ def page(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
     sheet = np.zeros((side, side), np.uint8)
     script = studio.script(generator)
     face = studio.face(script, generator)
-    size = face.size(generator)
+    size = face.size(generator, side // 32)
     columns = 2 if size < side / 20 and generator.random() < 0.2 else 1
     margin = int(generator.integers(-size, 2 * size))
     width = (side - margin) // columns
@@ -42,7 +42,7 @@ def _fill(
         kind = generator.random()
         if mixed or kind < 0.04:
             face = studio.face(script, generator)
-            size = face.size(generator) if mixed else size
+            size = face.size(generator, len(sheet) // 32) if mixed else size
             leading = max(leading, 1.15 * size)
         line = face.line(size, generator)
         part = width if kind < 0.85 else int(width * generator.uniform(0.2, 0.9))
@@ -72,7 +72,7 @@ def sign(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
     photo = studio.background(side, generator) if generator.random() < 0.7 else None
     picture = studio.textured(filled(side, draw_colour(generator)), generator) if photo is None else photo
     if photo is not None and generator.random() < 0.35:
-        ink = (255,) * 3 if luma(cv2.mean(photo)[:3]) < 128 else draw_grey(0, 50, generator)
+        ink = (255,) * 3 if photo.mean() < 128 else draw_grey(0, 50, generator)
         box = (0, 0, side, side)
     else:
         box = _plate(picture, generator, paper, ink)
@@ -110,11 +110,12 @@ def _rounded(side: int, box: Box, radius: int) -> Ink:
 def _letter(studio: Studio, generator: np.random.Generator, picture: Picture, box: Box, ink: Colour) -> None:
     """Words one below the other in a box, centred or flush left, as large as was drawn and the box allows."""
     left, top, right, bottom = box
+    side = len(picture)
     face = studio.face(studio.script(generator), generator)
     centred = generator.random() < 0.6
     y = top + int(generator.integers(8, 40))
-    while y < min(bottom, len(picture)) - 16:
-        size = face.size(generator, 14, max(14, bottom - y))
+    while y < min(bottom, side) - 16:
+        size = face.size(generator, side // 18, max(side // 18, bottom - y))
         word = face.line(size, generator).word(right - left - 24, generator)
         if word.shape[0] > bottom - y - 6:
             break
@@ -135,7 +136,7 @@ def label(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
     _letter(studio, generator, picture, (0, -20, side, band), paper)
     figure = figures.line(figures.size(generator, 30), generator).word(side, generator)
     paint(picture, figure, ink, band + 10, int(generator.integers(4, side // 3)))
-    size = small.size(generator, 8, 16)
+    size = small.size(generator, side // 32, side // 16)
     y = band + figure.shape[0] + 18 + size
     while y < side * 0.8:
         line = small.line(size, generator)
@@ -159,7 +160,7 @@ def receipt(studio: Studio, generator: np.random.Generator, side: int) -> Pictur
     paper, ink = draw_grey(215, 256, generator), draw_grey(20, 130, generator)
     sheet = np.zeros((side, side), np.uint8)
     items, figures = (studio.face(script, generator) for script in (studio.script(generator), "figures"))
-    size = items.size(generator, 10, 30)
+    size = items.size(generator, side // 26, side // 9)
     margin = int(generator.integers(-size, 3 * size))
     base = int(generator.integers(0, 3 * size))
     while base < side + size:

@@ -27,7 +27,8 @@ class Studio:
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        self._lines, self._ink, self._breaks = (manifest.array(name) for name in ("lines", "ink", "breaks"))
+        # As plain arrays, still mapped: numpy's memmap takes longer to cut than the ink to copy.
+        self._lines, self._ink, self._breaks = (np.asarray(manifest.array(name)) for name in ("lines", "ink", "breaks"))
         self._pages, self._backgrounds = (manifest.optional_array(name) for name in ("pages", "backgrounds"))
         self._textures = [_texture(np.random.default_rng(number)) for number in range(6)]
         # Script -> family -> face -> size -> the lines' numbers: families are equally likely, however many faces and
@@ -143,7 +144,7 @@ def draw_colour(generator: np.random.Generator) -> Colour:
     return red, green, blue
 
 
-def luma(colour: Sequence[float]) -> float:
+def luma(colour: Colour) -> float:
     """BT.601's brightness, 0 to 255."""
     return float(np.dot(colour, _LUMA))
 
