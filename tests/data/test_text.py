@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for script in range(len(SCRIPTS)):
         for face in range(2):
             for size in SIZES:
-                ink = written(size, f"{SCRIPTS[script]} {face} some words of text " * 8)
+                ink = written(size, f"{SCRIPTS[script]} {face} some words of text " * 30)
                 letters = np.flatnonzero(~ink.any(axis=0)).astype(np.int16)
                 at, first = (sum(part.size for part in parts) for parts in (inks, breaks))
                 rows.append((script, face, size, *ink.shape, size - size // 4, at, first, len(letters), 0))

@@ -72,9 +72,12 @@ class Manifest:
 
 
 def save(manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write the arrays, and `text.json` when they are complete."""
+    """Write the arrays, and `text.json` when they are complete; a training that has earlier ones open keeps those."""
+    (manifest.folder / TEXT_MANIFEST).unlink(missing_ok=True)
     for name, array in arrays.items():
-        np.save(manifest.folder / f"{name}.npy", array)
+        unfinished = manifest.folder / f"{name}.part.npy"
+        np.save(unfinished, array)
+        unfinished.replace(manifest.folder / f"{name}.npy")
     known = {key: value for key, value in asdict(manifest).items() if key != "folder"}
     write_whole(manifest.folder / TEXT_MANIFEST, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
 

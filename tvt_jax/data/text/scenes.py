@@ -17,7 +17,7 @@ def page(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
     face = studio.face(script, generator)
     size = face.size(generator, side // 32)
     columns = 2 if size < side / 20 and generator.random() < 0.2 else 1
-    margin = int(generator.integers(-size, 2 * size))
+    margin = int(generator.integers(-size, min(2 * size, side // 3)))
     width = (side - margin) // columns
     for left in range(margin, side - size, width):
         _fill(studio, generator, sheet, (left, width - size if columns > 1 else side - left), script, face, size)
@@ -37,7 +37,7 @@ def _fill(
     left, width = column
     leading = size * generator.uniform(1.15, 1.7)
     mixed = generator.random() < 0.15
-    base = float(generator.integers(-size, 2 * size))
+    base = float(generator.integers(-size, min(2 * size, len(sheet) // 2)))
     while base < len(sheet) + size:
         kind = generator.random()
         if mixed or kind < 0.04:
@@ -51,9 +51,9 @@ def _fill(
 
 
 def rasterised(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
-    """A piece of a real page, most often black on white; a page drawn here where there is none."""
+    """A piece of a real page, most often black on white; a page drawn here where there is none or no ink."""
     sheet = studio.page(side, generator)
-    if sheet is None:
+    if sheet is None or not sheet.any():
         return page(studio, generator, side)
     paper, ink = ((255,) * 3, (0,) * 3) if generator.random() < 0.5 else draw_colours(generator)
     return _printed(studio, generator, sheet, paper, ink)
