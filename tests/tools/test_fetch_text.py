@@ -95,8 +95,10 @@ def test_characters_by_chance_are_those_of_the_standards():
 def test_lines_have_ink_and_know_their_words():
     line = draw(ImageFont.truetype(font("cmss10.ttf"), 40), "one two three")
     assert line.ink.any(axis=1).all(), "no row is empty"
-    assert len(line.words) == 2 and 20 < line.above < 40
+    assert len(line.words) == 3 and 20 < line.above < 40
     assert draw(ImageFont.truetype(font("cmss10.ttf"), 40), "long " * 99).ink.shape[1] == lines.WIDTH
+    with pytest.raises(ValueError, match=r"cmss10\.ttf draws nothing for ' '"):
+        draw(ImageFont.truetype(font("cmss10.ttf"), 40), " ")
 
 
 def test_a_folder_of_drawn_lines_can_be_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

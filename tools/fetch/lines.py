@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from zlib import crc32
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Int
 from PIL import Image, ImageDraw, ImageFont
@@ -55,16 +56,21 @@ def _lines(face: Face, writing: Writing) -> Iterator[tuple[str, int, Line]]:
             generator = np.random.default_rng((crc32(f"{face.file.name} {script}".encode()), size))
             for _ in range((SMALL_LINES if size < SMALL else LARGE_LINES) * MORE.get(script, 1)):
                 text = texts[int(generator.integers(len(texts)))]
-                yield script, size, draw(font, writing.running(text, 2 * WIDTH // size, generator))
+                length = (1 if script in MORE else 2) * WIDTH // size  # characters of about an em, or of half of it
+                yield script, size, draw(font, writing.running(text, length, generator))
 
 
 def draw(font: ImageFont.FreeTypeFont, text: str) -> Line:
-    """A line of text, as long as the text but no longer than WIDTH."""
-    left, top, right, bottom = (int(x) for x in font.getbbox(text, anchor="ls"))
-    image = Image.new("L", (max(1, min(right - left, WIDTH)), max(1, bottom - top)))
-    ImageDraw.Draw(image).text((-left, -top), text, fill=255, font=font, anchor="ls")
+    """A line of text, as long as the text but no longer than WIDTH; raises ValueError if the face draws nothing."""
+    base = int(2 * font.size)
+    image = Image.new("L", (WIDTH, 2 * base))
+    ImageDraw.Draw(image).text((int(font.size / 4), base), text, fill=255, font=font, anchor="ls")
     ink = np.asarray(image)
-    return Line(ink, -top, *_breaks(np.max(ink, axis=0) == 0, font.size))
+    if not ink.any():
+        raise ValueError(f"{font.path} draws nothing for '{text}': leave it out")
+    _, top, _, height = cv2.boundingRect(ink)
+    ink = ink[top : top + height, : int(np.flatnonzero(ink.any(axis=0))[-1]) + 2]
+    return Line(ink, base - top, *_breaks(np.max(ink, axis=0) == 0, font.size))
 
 
 def _breaks(empty: Bool[np.ndarray, " n"], size: float) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " k"]]:
