@@ -19,7 +19,7 @@ import tyro
 from tyro.conf import Positional
 
 from benchmarks import report
-from tvt_jax.config import differences, load_config, to_json
+from tvt_jax.train.config import differences, load_config, to_json
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 Figures = dict[str, dict[str, list[float]]]  # configuration -> metric -> value of each seed

@@ -18,9 +18,8 @@ import tyro
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from benchmarks import report
+from benchmarks import report, text
 from tvt_jax.data.sources import list_images, read_image
-from tvt_jax.metrics import text
 from tvt_jax.metrics.lpips import lpips
 from tvt_jax.model_folder import ModelFolder, read_model
 from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig

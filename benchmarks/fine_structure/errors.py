@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tvt_jax.metrics import text
+from benchmarks import text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from benchmarks import text
 from benchmarks.fine_structure.charts import quarter
 from benchmarks.fine_structure.errors import Line
 from tvt_jax.data.degradation import REAL_ESRGAN, TVT, degrade
-from tvt_jax.metrics import text
 
 Picture = UInt8[np.ndarray, "h w 3"]
 DEGRADATIONS = {"TVT": TVT, "REAL_ESRGAN": REAL_ESRGAN, "averaged": None}

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from benchmarks import text
 from benchmarks.fine_structure.errors import Line
-from tvt_jax.metrics import text
 
 HEIGHTS = ((1, 24), (25, 36), (37, 64))  # pixels of a line's box in the truth, both ends included
 COLUMNS = ("all", *(f"{low}-{high} px high" for low, high in HEIGHTS), "Latin", "Chinese")

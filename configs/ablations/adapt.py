@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from configs.tiny import adapt
-from tvt_jax.config import TrainConfig
 from tvt_jax.stages.adapt import AdaptStage
+from tvt_jax.train.config import TrainConfig
 
 
 def config(**changes: Any) -> TrainConfig:

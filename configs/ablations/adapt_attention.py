@@ -2,9 +2,9 @@
 
 from configs.ablations import adapt
 from configs.tiny.shapes import PRIOR
-from tvt_jax.config import TrainConfig
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK
 from tvt_jax.stages.student import add_level
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

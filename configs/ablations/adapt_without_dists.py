@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from configs.ablations import adapt
 from configs.tiny.shapes import PERCEPTUAL
-from tvt_jax.config import TrainConfig
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

@@ -1,7 +1,7 @@
 """Adapt without distillation, and without the fake score that it needs."""
 
 from configs.ablations import adapt
-from tvt_jax.config import TrainConfig
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

@@ -8,8 +8,8 @@ from typing import Any
 
 from configs.tiny import decoder
 from configs.tiny.shapes import vae_optimizer
-from tvt_jax.config import TrainConfig
 from tvt_jax.stages.decoder import DecoderStage
+from tvt_jax.train.config import TrainConfig
 
 
 def config(**changes: Any) -> TrainConfig:

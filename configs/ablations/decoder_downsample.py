@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from configs.ablations import decoder
 from configs.tiny.shapes import HELD_OUT
-from tvt_jax.config import TrainConfig
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

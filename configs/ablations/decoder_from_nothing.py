@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from configs.ablations import decoder
-from tvt_jax.config import TrainConfig
 from tvt_jax.stages.decoder import DecoderStage
 from tvt_jax.stages.vae import VAEStage
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

@@ -1,7 +1,7 @@
 """The decoder stage without a discriminator."""
 
 from configs.ablations import decoder
-from tvt_jax.config import TrainConfig
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

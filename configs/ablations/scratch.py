@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from configs.tiny import decoder, encoder
 from configs.tiny.shapes import VAE_D4
-from tvt_jax.config import TrainConfig
 from tvt_jax.stages.decoder import DecoderStage
 from tvt_jax.stages.vae import VAEStage
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

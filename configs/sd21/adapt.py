@@ -8,10 +8,10 @@ Starts from models/sd21 and runs/sd21/encoder/model; an imported release's VAE d
 """
 
 from configs.sd21.shapes import ADAPT_DATA, COMPUTE, HELD_OUT, PRIOR, RUNS, SD21, STUDENT, VAE_D4
-from tvt_jax.config import TrainConfig
 from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.stages.optimizer import OptimizerConfig
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

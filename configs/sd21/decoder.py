@@ -9,8 +9,8 @@ Expect the discriminator from step 50,001. Ask before starting: `--plan=v5e:4x4`
 from dataclasses import replace
 
 from configs.sd21.shapes import COMPUTE, HELD_OUT, SD21, VAE_D4, VAE_D8, VAE_DATA, VAE_OPTIMIZER
-from tvt_jax.config import TrainConfig
 from tvt_jax.stages.decoder import DecoderStage
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

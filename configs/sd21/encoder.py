@@ -8,8 +8,8 @@ Starts from runs/sd21/decoder/model. `latent_distance` in the log tells how far 
 from dataclasses import replace
 
 from configs.sd21.shapes import COMPUTE, HELD_OUT, RUNS, VAE_D4, VAE_D8, VAE_DATA, VAE_OPTIMIZER
-from tvt_jax.config import TrainConfig
 from tvt_jax.stages.encoder import EncoderStage
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

@@ -6,9 +6,9 @@ python train.py --config=configs/tiny/adapt.py --workdir=runs/tiny/adapt
 from dataclasses import replace
 
 from configs.tiny.shapes import HELD_OUT, PERCEPTUAL, PRIOR, RUNS, STUDENT, TRAIN, VAE_D4, degraded
-from tvt_jax.config import TrainConfig
 from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.stages.optimizer import OptimizerConfig
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

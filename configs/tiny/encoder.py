@@ -14,8 +14,8 @@ from configs.tiny.shapes import (
     small_crops,
     vae_optimizer,
 )
-from tvt_jax.config import TrainConfig
 from tvt_jax.stages.encoder import EncoderStage
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

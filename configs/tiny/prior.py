@@ -4,9 +4,9 @@ python train.py --config=configs/tiny/prior.py --workdir=runs/tiny/prior
 """
 
 from configs.tiny.shapes import HELD_OUT, PRIOR, RUNS, TRAIN, VAE_D8, degraded
-from tvt_jax.config import TrainConfig
 from tvt_jax.stages.optimizer import OptimizerConfig
 from tvt_jax.stages.prior import PriorStage
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

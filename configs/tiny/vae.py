@@ -4,9 +4,9 @@ python train.py --config=configs/tiny/vae.py --workdir=runs/tiny/vae
 """
 
 from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, TRAIN, VAE_D8, small_crops, vae_optimizer
-from tvt_jax.config import TrainConfig
 from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.stages.vae import VAEStage
+from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import ablate
-from tvt_jax.config import differences, load_config, to_json
+from tvt_jax.train.config import differences, load_config, to_json
 
 ROOT = Path(__file__).parents[2]
 CHANGED = {
@@ -27,7 +27,7 @@ CHANGED = {
     },
 }
 CONFIG = """
-from tvt_jax.config import TrainConfig
+from tvt_jax.train.config import TrainConfig
 from tvt_jax.data.pipeline import DataConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.stages.vae import VAEStage

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from benchmarks import text
 from benchmarks.fine_structure import __main__ as program
 from benchmarks.fine_structure import charts, errors, pages, present, scene, spectrum
-from tvt_jax.metrics import text
 
 SIDE = 128
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import report, transfer
-from tvt_jax.metrics import text
+from benchmarks import report, text, transfer
 from tvt_jax.model_folder import ModelCard, ModelFolder, write_model
 from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
 

@@ -5,7 +5,7 @@ from diffusers.models import attention as diffusers
 from diffusers.models import attention_processor
 from diffusers.models.transformers import transformer_2d
 
-from benchmarks.attention_memory import temporary_bytes
+from proofs.attention_memory import temporary_bytes
 from tests.models.torch_reference import arrays, assert_agrees, randomised
 from tvt_jax.models.attention import Attention, BasicTransformerBlock, SpatialAttention, Transformer2DModel
 

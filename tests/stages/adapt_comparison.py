@@ -15,8 +15,8 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict
 
+from proofs import micro
 from tests.models.torch_reference import random_params
-from tests.stages import micro
 from tests.stages.torch_adapt import AdaptReference
 from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel

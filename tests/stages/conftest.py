@@ -7,7 +7,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from tests.stages import micro
+from proofs import micro
 from tvt_jax.train import loop
 
 

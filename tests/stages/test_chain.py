@@ -14,8 +14,9 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from tests.stages import micro
-from tests.stages.micro import marked
+from proofs import micro
+from tests.stages import small
+from tests.stages.small import marked
 from tvt_jax.model_folder import read_model
 from tvt_jax.train import loop
 
@@ -111,7 +112,7 @@ def test_the_losses_go_down(chain, tmp_path, name, metrics):
 
 def start(name, chain, workdir, cache):
     environment = os.environ | cache | {"MICRO_STAGE": name, "MICRO_ROOT": str(chain.root)}
-    command = [sys.executable, "train.py", "--config=tests/stages/micro.py", f"--workdir={workdir}"]
+    command = [sys.executable, "train.py", "--config=proofs/micro.py", f"--workdir={workdir}"]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -135,4 +136,4 @@ def test_a_killed_run_goes_on_by_the_same_command(chain, cache, tmp_path, name):
     uninterrupted = start(name, chain, whole, cache)
     uninterrupted.communicate(timeout=600)
     config = micro.micro_config(name, chain.root)
-    assert_same_bits(micro.newest_state(config, killed), micro.newest_state(config, whole))
+    assert_same_bits(small.newest_state(config, killed), small.newest_state(config, whole))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from tests.stages import micro
+from proofs import micro
+from tests.stages import small
 from tvt_jax.model_folder import ModelCard, ModelFolder, write_model
 from tvt_jax.stages.compute import Compute, read_source, unet_shapes, vae_shapes
 
@@ -20,7 +21,7 @@ def convolutions(jaxpr) -> int:
 
 @pytest.mark.parametrize("remat", ["products", "blocks"])
 def test_rematerialisation_changes_no_gradient(remat):
-    params = micro.random_unet(micro.PRIOR, 0)
+    params = small.random_unet(micro.PRIOR, 0)
     latent, text = (jnp.asarray(np.random.default_rng(i).normal(size=n), jnp.float32) for i, n in enumerate(SHAPES))
 
     def gradient(compute):
@@ -50,7 +51,7 @@ def test_frozen_kernels_are_held_in_the_computations_dtype():
 
 
 def test_shapes_are_held_alike():
-    arrays = {"vae": micro.random_vae(micro.VAE_D4, 0)}
+    arrays = {"vae": small.random_vae(micro.VAE_D4, 0)}
     compute = Compute(dtype="bfloat16")
     shapes = compute.hold({"vae": vae_shapes(micro.VAE_D4)})
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), compute.hold(arrays)) == jax.tree.map(
@@ -71,7 +72,7 @@ def folder(tmp_path):
 
 
 def test_what_a_stage_starts_from_is_what_it_expects(folder):
-    path = folder(micro.random_vae(micro.VAE_D4, 0), micro.random_unet(micro.PRIOR, 1))
+    path = folder(small.random_vae(micro.VAE_D4, 0), small.random_unet(micro.PRIOR, 1))
     read = read_source(path, vae=micro.VAE_D4, unet=micro.PRIOR)
     assert jax.tree.map(np.shape, read.unet) == jax.tree.map(lambda leaf: leaf.shape, unet_shapes(micro.PRIOR))
     with pytest.raises(ValueError, match=r"holds .*, but the stage is configured for"):
@@ -79,9 +80,9 @@ def test_what_a_stage_starts_from_is_what_it_expects(folder):
 
 
 def test_tensors_that_do_not_fit_their_config(folder):
-    vae = micro.random_vae(micro.VAE_D4, 0)
+    vae = small.random_vae(micro.VAE_D4, 0)
     vae["decoder"]["conv_in"]["kernel"] = np.zeros((3, 3, 4, 9), np.float32)
     del vae["encoder"]["conv_out"]["bias"]
-    path = folder(vae, micro.random_unet(micro.PRIOR, 1))
+    path = folder(vae, small.random_unet(micro.PRIOR, 1))
     with pytest.raises(ValueError, match=r"vae: 2 tensors .* decoder/conv_in/kernel \(\(3, 3, 4, 9\) in the file"):
         read_source(path, vae=micro.VAE_D4)

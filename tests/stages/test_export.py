@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 import tvt_jax
-from tests.stages import micro
-from tests.stages.micro import marked
+from proofs import micro
+from tests.stages import small
+from tests.stages.small import marked
 from tvt_jax.evaluation import evaluate
 from tvt_jax.evaluation.follow import follow
 from tvt_jax.evaluation.scores import read_evaluation
@@ -50,7 +51,7 @@ def test_geometries_of_the_decoder_stage(chain, geometry, side):
 @pytest.mark.parametrize("latent", ["mean", "sample"])
 def test_the_decoder_stage_trains_on_samples_or_on_means(latent):
     stage = DecoderStage(source="", source_vae=micro.VAE_D8, vae=micro.VAE_D4, optimizer=micro.OPTIMIZER, latent=latent)
-    vae, frozen = micro.random_vae(micro.VAE_D4, 0), {"source": micro.random_vae(micro.VAE_D8, 1)}
+    vae, frozen = small.random_vae(micro.VAE_D4, 0), {"source": small.random_vae(micro.VAE_D8, 1)}
     image = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 3)), jnp.float32)
     reconstruct = jax.jit(lambda rng: stage.reconstruct(vae, frozen, image, rng).image)
     one, other = map(reconstruct, jax.random.split(jax.random.key(0)))

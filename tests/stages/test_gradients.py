@@ -10,7 +10,8 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from tests.stages import micro
+from proofs import micro
+from tests.stages import small
 from tvt_jax.colour import wavelet
 from tvt_jax.losses.adversarial import discriminator_loss, generator_loss
 from tvt_jax.losses.kl import kl_divergence
@@ -52,7 +53,7 @@ def batch_of(count, side=32):
 
 @pytest.fixture(scope="module")
 def vae():
-    return micro.random_vae(micro.VAE_D4, 0)
+    return small.random_vae(micro.VAE_D4, 0)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_before_its_start_the_gan_changes_nothing(stage, frozen):
 
 def test_the_prior_in_two_parts():
     """Its loss is a mean over images, so a whole batch is the mean of its halves, each with its own noise."""
-    frozen = {"vae": micro.random_vae(micro.VAE_D8, 0), **prompt_embeddings(micro.PRIOR.cross_attention_dim)}
+    frozen = {"vae": small.random_vae(micro.VAE_D8, 0), **prompt_embeddings(micro.PRIOR.cross_attention_dim)}
     stage = PriorStage(unet=micro.PRIOR, source="", vae=micro.VAE_D8, optimizer=micro.OPTIMIZER)
     state = jax.jit(stage.init)(jax.random.key(1), frozen)
     batch, rng = batch_of(4), jax.random.key(2)
@@ -141,8 +142,8 @@ def test_the_adapt_losses_add_up():
     weights = {"latent_weight": 0.4, "perceptual": perceptual, "vsd_weight": 0.7}
     stage = replace(micro.stage("adapt", Path()), trained_color_fix="wavelet", **weights)
     frozen = {
-        "vae": micro.random_vae(micro.VAE_D4, 0),
-        "prior": micro.random_unet(micro.PRIOR, 1),
+        "vae": small.random_vae(micro.VAE_D4, 0),
+        "prior": small.random_unet(micro.PRIOR, 1),
         **prompt_embeddings(micro.PRIOR.cross_attention_dim),
         "perceptual": perceptual.load(),
     }
@@ -183,7 +184,7 @@ def test_latents_alone_are_compared_without_decoding(monkeypatch):
     weights = {"latent_weight": 1.0, "mse_weight": 0.0, "vsd_weight": 0.0}
     stage = replace(micro.stage("adapt", Path()), perceptual=UNSEEN, **weights)
     prompts = prompt_embeddings(micro.PRIOR.cross_attention_dim)
-    frozen = {"vae": micro.random_vae(micro.VAE_D4, 0), "prior": micro.random_unet(micro.PRIOR, 1), **prompts}
+    frozen = {"vae": small.random_vae(micro.VAE_D4, 0), "prior": small.random_unet(micro.PRIOR, 1), **prompts}
     monkeypatch.setattr(AdaptStage, "_decode", None)
     state = jax.eval_shape(stage.init, jax.random.key(1), frozen)
     _, metrics = jax.eval_shape(stage.step, state, frozen, batch_of(2), jax.random.key(2))
@@ -198,7 +199,7 @@ def test_a_step_in_bfloat16_is_nearly_one_in_float32():
     Not VSD, which is at the start a difference of nearly equal predictions.
     """
     prompts = prompt_embeddings(micro.PRIOR.cross_attention_dim)
-    networks = {"vae": micro.random_vae(micro.VAE_D4, 0), "prior": micro.random_unet(micro.PRIOR, 1)}
+    networks = {"vae": small.random_vae(micro.VAE_D4, 0), "prior": small.random_unet(micro.PRIOR, 1)}
     loaded = {**networks, **prompts, "perceptual": {}}
 
     def first_step(compute):
@@ -216,9 +217,9 @@ def test_a_step_in_bfloat16_is_nearly_one_in_float32():
 
 def test_a_finished_unet_takes_the_priors_place(tmp_path):
     """At its first step the student is the finished UNet, whatever the prior is."""
-    finished, prior = micro.random_unet(micro.STUDENT, 1), micro.random_unet(micro.PRIOR, 2)
+    finished, prior = small.random_unet(micro.STUDENT, 1), small.random_unet(micro.PRIOR, 2)
     prompts = prompt_embeddings(micro.PRIOR.cross_attention_dim)
-    frozen = {"vae": micro.random_vae(micro.VAE_D4, 0), "prior": prior, "student": finished, **prompts}
+    frozen = {"vae": small.random_vae(micro.VAE_D4, 0), "prior": prior, "student": finished, **prompts}
     stage = replace(micro.stage("adapt", tmp_path), student_source="finished", vsd_weight=0.0)
     state = jax.jit(stage.init)(jax.random.key(1), frozen)
     exported = fuse_lora(stage._student_params(state.ema, frozen), state.ema["lora"])

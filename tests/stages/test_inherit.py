@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from tests.stages import micro, published
+from proofs import micro
+from tests.stages import published, small
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.stages.inherit import align_vae, inherit
 
@@ -17,7 +18,7 @@ def test_equal_paths_and_shapes_are_taken_over():
 
 def test_levels_of_equal_image_resolution_meet():
     """With equal widths all of a 4x VAE comes from an 8x one, counted from the image on both sides."""
-    d8, d4 = micro.random_vae(micro.VAE_D8, 0), micro.random_vae(micro.VAE_D4, 1)
+    d8, d4 = small.random_vae(micro.VAE_D8, 0), small.random_vae(micro.VAE_D4, 1)
     taken = inherit(d4, align_vae(d8, micro.VAE_D8, micro.VAE_D4))
     for part, source in (
         *((("encoder", name),) * 2 for name in ("conv_in", "down_blocks_0", "conv_out")),

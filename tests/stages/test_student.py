@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tests.stages import micro, published
+from proofs import micro
+from tests.stages import published, small
 from tvt_jax.models.keys import from_torch
 from tvt_jax.models.lora import init_lora
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig
@@ -28,7 +29,7 @@ def test_a_level_is_added_above_the_first():
 
 @pytest.fixture(scope="module")
 def prior():
-    return micro.random_unet(micro.PRIOR, 0)
+    return small.random_unet(micro.PRIOR, 0)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,8 @@
-import sys
-from pathlib import Path
-
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-# The toy stage is a module of its own, since train.py loads it as a configuration too.
-sys.path.insert(0, str(Path(__file__).parent))
-
-import toy
+from proofs import toy
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import train
-from benchmarks.devices import free_port
+from proofs.devices import free_port
 from tvt_jax.model_folder import read_model
 from tvt_jax.train.checkpoint import newest
 
@@ -26,7 +26,7 @@ def run(workdir, images, devices, *arguments):
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
     }
-    command = [sys.executable, "train.py", "--config=tests/train/toy.py", f"--workdir={workdir}", *arguments]
+    command = [sys.executable, "train.py", "--config=proofs/toy.py", f"--workdir={workdir}", *arguments]
     return subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stderr=subprocess.PIPE, text=True)
 
 
@@ -126,6 +126,6 @@ def end(processes):
 def test_arguments_that_do_not_belong_together(arguments, message, images, monkeypatch, capsys):
     monkeypatch.setenv("TOY_IMAGES", str(images))
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["train.py", "--config=tests/train/toy.py", "--workdir=w", *arguments])
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config=proofs/toy.py", "--workdir=w", *arguments])
     assert train.main() == 1
     assert message in capsys.readouterr().err

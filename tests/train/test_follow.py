@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from toy import toy_config
 
+from proofs.toy import toy_config
 from tvt_jax.evaluation import evaluate
 from tvt_jax.evaluation import follow as module
 from tvt_jax.model_folder import read_model
@@ -42,7 +42,7 @@ class Painter:
 def following(finished, images, tmp_path, monkeypatch):
     """Follows a run whose next checkpoint is there after each pause; returns the pauses made."""
     config = tmp_path / "config.py"
-    config.write_text("import toy\n\ndef config():\n    return toy.config()\n")
+    config.write_text("from proofs import toy\n\ndef config():\n    return toy.config()\n")
     monkeypatch.setenv("TOY_IMAGES", str(images))
     monkeypatch.setattr(evaluate, "load", Painter)
     (tmp_path / "lr").mkdir()

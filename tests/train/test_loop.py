@@ -6,12 +6,12 @@ import signal
 import jax
 import numpy as np
 import pytest
-from toy import ToyStage, toy_config
 
+from proofs.toy import ToyStage, toy_config
 from tvt_jax.model_folder import read_model
 from tvt_jax.train import loop
 from tvt_jax.train.checkpoint import restore
-from tvt_jax.train.metrics import SPEED
+from tvt_jax.train.log import SPEED
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from tests.train.toy import toy_config
-from tvt_jax.config import load_config
+from proofs.toy import toy_config
 from tvt_jax.data.pipeline import batch_shapes
 from tvt_jax.train import plan
 from tvt_jax.train.chips import Chip, chip_of
+from tvt_jax.train.config import load_config
 from tvt_jax.train.flops import count_flops
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
@@ -110,8 +110,8 @@ def test_a_kernel_that_is_too_large_is_named():
 
 
 MICRO = """
-from tests.stages import micro
-from tvt_jax.config import TrainConfig
+from proofs import micro
+from tvt_jax.train.config import TrainConfig
 
 def config() -> TrainConfig:
     from dataclasses import replace

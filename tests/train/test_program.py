@@ -4,7 +4,7 @@ import jax
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from tests.stages import micro
+from proofs import micro
 from tvt_jax.data.pipeline import batch_shapes
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-import toy
 
 import train
+from proofs import toy
 from tvt_jax.train import command, workdir
 from tvt_jax.train.checkpoint import newest, restore
 from tvt_jax.train.program import Program
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 def start(workdir, images, steps):
     """Starts a run in a process of its own, with one device."""
     settings = {"TOY_IMAGES": str(images), "XDG_CACHE_HOME": str(workdir.parent), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "train.py", "--config=tests/train/toy.py", f"--workdir={workdir}"]
+    command = [sys.executable, "train.py", "--config=proofs/toy.py", f"--workdir={workdir}"]
     command += [f"--config.steps={steps}", "--config.save_every=7", "--config.evaluate_every=1000"]
     return subprocess.Popen(command, cwd=ROOT, env=os.environ | settings)
 
@@ -62,14 +62,14 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(images, tmp_path):
     ("arguments", "message"),
     [
         (["--config=none.py", "--workdir=w"], "error: no configuration file none.py"),
-        (["--config=tests/train/toy.py", "--workdir=w", "--config.step=1"], "error: --config.step: TrainConfig has no"),
-        (["--config=tests/train/toy.py", "--workdir=w", "--steps=1"], "error: unknown argument '--steps=1'"),
+        (["--config=proofs/toy.py", "--workdir=w", "--config.step=1"], "error: --config.step: TrainConfig has no"),
+        (["--config=proofs/toy.py", "--workdir=w", "--steps=1"], "error: unknown argument '--steps=1'"),
         (
-            ["--config=tests/train/toy.py", "--workdir=w", "--json"],
+            ["--config=proofs/toy.py", "--workdir=w", "--json"],
             "error: --find-batch, --quick and --json go with --plan",
         ),
-        (["--config=tests/train/toy.py", "--workdir=w", "--profile=9"], "error: --profile=9 is not of the form"),
-        (["--config=tests/train/toy.py", "--workdir=w", "--export"], "error: no checkpoint in w/checkpoints"),
+        (["--config=proofs/toy.py", "--workdir=w", "--profile=9"], "error: --profile=9 is not of the form"),
+        (["--config=proofs/toy.py", "--workdir=w", "--export"], "error: no checkpoint in w/checkpoints"),
     ],
 )
 def test_an_error_is_one_line_and_status_1(arguments, message, images, monkeypatch, capsys):
@@ -112,7 +112,7 @@ def error_of(path, images, monkeypatch, capsys):
     """What is said, in one line, before anything is compiled."""
     monkeypatch.setenv("TOY_IMAGES", str(images))
     monkeypatch.setattr(Program, "init", lambda _: pytest.fail("compiled"))
-    monkeypatch.setattr(sys, "argv", ["train.py", f"--config={ROOT}/tests/train/toy.py", f"--workdir={path}"])
+    monkeypatch.setattr(sys, "argv", ["train.py", f"--config={ROOT}/proofs/toy.py", f"--workdir={path}"])
     assert train.main() == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -120,7 +120,7 @@ def error_of(path, images, monkeypatch, capsys):
 
 
 def test_status_0_when_trained_and_143_when_terminated(images, monkeypatch, tmp_path):
-    arguments = ["train.py", f"--config={ROOT}/tests/train/toy.py", f"--workdir={tmp_path}"]
+    arguments = ["train.py", f"--config={ROOT}/proofs/toy.py", f"--workdir={tmp_path}"]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setenv("TOY_IMAGES", str(images))
     monkeypatch.setattr(command, "train", lambda *_: 0)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tvt_jax.config import TrainConfig, differences, load_config, to_json
 from tvt_jax.evaluation.evaluate import run
 from tvt_jax.train.checkpoint import newest
+from tvt_jax.train.config import TrainConfig, differences, load_config, to_json
 from tvt_jax.train.loop import export
 
 _PAUSE = 10.0  # seconds between looks at the workdir

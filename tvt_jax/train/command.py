@@ -4,8 +4,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from tvt_jax.config import load_config
 from tvt_jax.train import distributed, plan
+from tvt_jax.train.config import load_config
 from tvt_jax.train.loop import export, train
 from tvt_jax.train.profile import parse_steps
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import jax
 
-from tvt_jax.config import TrainConfig, differences, to_json
 from tvt_jax.data.pipeline import make_iterator
 from tvt_jax.files import write_whole
 from tvt_jax.model_folder import count_parameters, write_model
 from tvt_jax.train import wandb_run
 from tvt_jax.train.checkpoint import Checkpoints, newest, restore, restore_best
 from tvt_jax.train.chips import Work, chip_of
-from tvt_jax.train.metrics import Log, Timer
+from tvt_jax.train.config import TrainConfig, differences, to_json
+from tvt_jax.train.log import Log, Timer
 from tvt_jax.train.preemption import StopSignals
 from tvt_jax.train.profile import Profile
 from tvt_jax.train.program import Program

@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 
-from tvt_jax.config import TrainConfig
 from tvt_jax.data.pipeline import batch_shapes
 from tvt_jax.train.chips import GIB, Chip, chip_of
+from tvt_jax.train.config import TrainConfig
 from tvt_jax.train.flops import count_flops
 from tvt_jax.train.hlo import costs
 from tvt_jax.train.program import Program

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from tvt_jax.config import TrainConfig
+from tvt_jax.train.config import TrainConfig
 from tvt_jax.train.flops import count_flops
 from tvt_jax.train.sharding import batch_sharding, replicated, tree_shardings
 from tvt_jax.train.state import State

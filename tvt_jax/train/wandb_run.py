@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tvt_jax.config import TrainConfig, to_json
 from tvt_jax.files import write_whole
+from tvt_jax.train.config import TrainConfig, to_json
 
 
 class WandbRun:

@@ -5,8 +5,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from benchmarks import needs
-from tests.stages.micro import micro_config
+from proofs import needs
+from proofs.micro import micro_config
 
 
 def test_a_step_multiplies_what_it_needs_and_what_it_computes_again(tmp_path: Path):

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.conversion import run, same_files
-from benchmarks.full_size import SD_UNET, TVT_UNET, RandomTensor
 from convert.layout import expected_shapes
+from proofs.conversion import run, same_files
+from proofs.full_size import SD_UNET, TVT_UNET, RandomTensor
 
 KEYS = Path(__file__).parents[3] / "shared" / "reference" / "keys"
 

@@ -1,6 +1,6 @@
 """Tell how fast training images are degraded, beside the published arithmetic, and how long a step waits for them.
 
-    python -m benchmarks.input --images DIR [--crop 512] [--batch 12] [--rounds 20] [--steps 0.1 0.3 1.0]
+    python -m proofs.input --images DIR [--crop 512] [--batch 12] [--rounds 20] [--steps 0.1 0.3 1.0]
 
 See docs/benchmarks.md.
 """
@@ -18,7 +18,8 @@ import torch
 import tyro
 from jaxtyping import UInt8
 
-from benchmarks import published_degradation, report
+from benchmarks import report
+from proofs import published_degradation
 from tvt_jax.data.degradation import REAL_ESRGAN, TVT, Degradation, Parameters, apply, draw
 from tvt_jax.data.pipeline import PREFETCHED_BATCHES, DataConfig, make_iterator
 

@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from toy import toy_config
 
-from tvt_jax.train import loop, metrics
+from proofs.toy import toy_config
+from tvt_jax.train import log as log_module
+from tvt_jax.train import loop
 from tvt_jax.train.chips import Work
-from tvt_jax.train.metrics import Log, Timer
+from tvt_jax.train.log import Log, Timer
 
 
 def logged(loss):
@@ -40,7 +41,7 @@ def test_an_interval_is_the_mean_of_its_steps_one_interval_late(tmp_path, images
 def test_the_use_of_each_device(tmp_path, images, monkeypatch):
     """Two steps of two seconds on two devices that can do twice the work."""
     now = 0.0
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    monkeypatch.setattr(log_module.time, "monotonic", lambda: now)
     with Log(tmp_path, Timer(), 0, toy_config(images, steps=2)) as log:
         log.compiled(Work(flops=3e12, devices=2, peak=3e12))
         for step in (1, 2):
@@ -49,7 +50,7 @@ def test_the_use_of_each_device(tmp_path, images, monkeypatch):
         log.flush(2)
     entry = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert (entry["images_per_s_per_device"], entry["tflops_per_s_per_device"], entry["utilisation"]) == (1.0, 1.5, 0.5)
-    assert entry.keys() - {"kind", "step", "loss"} <= set(metrics.SPEED)
+    assert entry.keys() - {"kind", "step", "loss"} <= set(log_module.SPEED)
 
 
 def test_skipped_steps_are_named_once_and_counted_in_a_row(tmp_path, images, capsys):
@@ -66,7 +67,7 @@ def test_skipped_steps_are_named_once_and_counted_in_a_row(tmp_path, images, cap
 
 def test_the_share_of_time_that_batches_were_waited_for(tmp_path, images, monkeypatch):
     now = 0.0
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    monkeypatch.setattr(log_module.time, "monotonic", lambda: now)
     with Log(tmp_path, Timer(), 0, toy_config(images, steps=2)) as log:
         for step in (1, 2):
             now += 2
@@ -149,7 +150,7 @@ def test_weights_and_biases_is_not_installed(tmp_path, images, monkeypatch):
 
 def test_the_timer_stands_still_while_paused(monkeypatch):
     now = 100.0
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    monkeypatch.setattr(log_module.time, "monotonic", lambda: now)
     timer = Timer(5.0)
     now += 1
     with timer.paused():

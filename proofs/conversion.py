@@ -1,4 +1,4 @@
-"""Weights in and out at full size: `python -m benchmarks.conversion --work DIR --photo PHOTO`.
+"""Weights in and out at full size: `python -m proofs.conversion --work DIR --photo PHOTO`.
 
 Writes random checkpoints in the published files' formats (8 GB), imports them, takes them out again and in again,
 compares the networks' results with PyTorch's, and upscales the photo; prints times, memory and differences.
@@ -17,7 +17,7 @@ import tyro
 from PIL import Image
 
 from benchmarks import report
-from benchmarks.full_size import write_missing
+from proofs.full_size import write_missing
 from tvt_jax.inference.networks import apply
 from tvt_jax.model_folder import read_model
 from tvt_jax.models.vae import AutoencoderKL

@@ -1,6 +1,6 @@
 """Kill -9 at random moments: does a run that is killed again and again end in the same bits as one that is not?
 
-    python -m benchmarks.kills [--stage toy] [--kills 50] [--steps 2000] [--out runs/kills]
+    python -m proofs.kills [--stage toy] [--kills 50] [--steps 2000] [--out runs/kills]
 
 Trains one of the tests' stages by train.py, a linear one or one of the five with a few channels, whole and then killed,
 each with a compilation cache of its own. Nothing but that same command puts a killed run right. The exit status is 1 if
@@ -27,8 +27,8 @@ import tyro
 from orbax.checkpoint import v1 as ocp
 
 from benchmarks import report
-from tests.stages import micro
-from tvt_jax.train.metrics import SPEED
+from proofs import micro
+from tvt_jax.train.log import SPEED
 
 ROOT = Path(__file__).parents[1]
 SAVE_EVERY = 2
@@ -81,7 +81,7 @@ class Run:
     def __init__(self, root: Path, name: str, stage: str, steps: int) -> None:
         """Nothing is started yet."""
         self.workdir = root / name
-        self.config = "tests/train/toy.py" if stage == "toy" else "tests/stages/micro.py"
+        self.config = "proofs/toy.py" if stage == "toy" else "proofs/micro.py"
         self._printed = self.workdir.with_suffix(".txt")
         self._environment = os.environ | {name.upper(): str(value) for name, value in micro.QUICK.items()}
         self._environment |= {

@@ -1,11 +1,11 @@
-"""What benchmarks.startup reads from a run's output, and tells."""
+"""What proofs.startup reads from a run's output, and tells."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import startup
+from proofs import startup
 
 RUN = "print('starting at step 0 of 1'); print('compiled the step in 12.5 s'); {}; import time; time.sleep(60)"
 

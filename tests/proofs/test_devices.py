@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import devices, report
-from benchmarks.devices import Options, Topology
+from benchmarks import report
+from proofs import devices
+from proofs.devices import Options, Topology
 
 
 @pytest.mark.slow

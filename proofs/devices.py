@@ -1,6 +1,6 @@
 """One run on any number of devices and processes: every logged number of its steps, against those of one device.
 
-    python -m benchmarks.devices [--stages adapt] [--out runs/devices]
+    python -m proofs.devices [--stages adapt] [--out runs/devices]
 
 Trains the five stages, with the smallest networks there are, on the CPU as so many devices as a topology has. Exit
 status 1 if a loss, or the length of a gradient or of the parameters, differs by more than its limit. The same command
@@ -22,10 +22,10 @@ import tyro
 from PIL import Image
 
 from benchmarks import report
-from tvt_jax.train.metrics import SPEED
+from tvt_jax.train.log import SPEED
 
 ROOT = Path(__file__).parents[1]
-CONFIG = "tests/stages/micro.py"
+CONFIG = "proofs/micro.py"
 STAGES = ("vae", "decoder", "prior", "encoder", "adapt")  # each after those whose models it starts from
 CROP, BATCH = 32, 8
 # The published adapt stage's: at the tests' rate, 2e-3, so small networks are chaotic, and rounding grows to per cents.

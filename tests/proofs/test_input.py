@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks import input as benchmark
-from benchmarks import published_degradation
+from proofs import input as benchmark
+from proofs import published_degradation
 from tvt_jax.data.degradation import REAL_ESRGAN, TVT, Parameters, apply, draw
 from tvt_jax.data.operators import Noise, jpeg
 

@@ -3,12 +3,12 @@ import json
 
 import pytest
 
-from tvt_jax.config import differences, load_config, to_json
+from tvt_jax.train.config import differences, load_config, to_json
 
 CONFIG = """
 import dataclasses
 from typing import Literal
-from tvt_jax.config import TrainConfig
+from tvt_jax.train.config import TrainConfig
 from tvt_jax.data.pipeline import DataConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

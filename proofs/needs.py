@@ -1,6 +1,6 @@
 """What a full-size step needs at least, and what its program takes: FLOPs, and the UNet weights that are held.
 
-    python -m benchmarks.needs [--config configs/sd21/adapt.py] [--topology v5e:2x2] [--out runs/needs]
+    python -m proofs.needs [--config configs/sd21/adapt.py] [--topology v5e:2x2] [--out runs/needs]
 
 Nothing is compiled: the program is traced, for TPUs that need not be there, and its products are counted.
 """
@@ -13,12 +13,12 @@ import jax
 import tyro
 
 from benchmarks import report
-from tvt_jax.config import TrainConfig, load_config
 from tvt_jax.data.pipeline import batch_shapes
 from tvt_jax.model_folder import count_parameters
 from tvt_jax.models.remat import Remat
 from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.stages.compute import unet_shapes
+from tvt_jax.train.config import TrainConfig, load_config
 from tvt_jax.train.flops import Flops, count_flops, count_needed_flops
 from tvt_jax.train.plan import topology_devices
 from tvt_jax.train.program import Program

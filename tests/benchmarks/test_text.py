@@ -5,7 +5,7 @@ import difflib
 import numpy as np
 import pytest
 
-from tvt_jax.metrics import text
+from benchmarks import text
 
 
 @pytest.fixture

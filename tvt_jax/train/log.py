@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 from tensorboardX import SummaryWriter
 
-from tvt_jax.config import TrainConfig
 from tvt_jax.files import write_whole
 from tvt_jax.train.chips import Work
+from tvt_jax.train.config import TrainConfig
 from tvt_jax.train.wandb_run import WandbRun
 
 # What an entry tells of the machine, and not of the model.

@@ -1,6 +1,6 @@
 """How long train.py takes from its start to the end of its first step at full size.
 
-    python -m benchmarks.startup --work DIR
+    python -m proofs.startup --work DIR
 
 Imports random checkpoints of the published files' size, and starts the adapt stage from them twice on this machine's
 devices, on crops so small that the step itself takes little; the second time what is compiled comes from the cache.
@@ -21,8 +21,8 @@ import tyro
 from PIL import Image
 
 from benchmarks import report
-from benchmarks.conversion import run
-from benchmarks.full_size import write_missing
+from proofs.conversion import run
+from proofs.full_size import write_missing
 
 ROOT = Path(__file__).parents[1]
 CROP = 64

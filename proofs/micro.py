@@ -1,25 +1,19 @@
-"""All five stages with networks of eight channels: what the stages' tests train."""
+"""All five stages with networks of eight channels: what proofs and the stages' tests train."""
 
 import os
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import pytest
-from flax import linen as nn
 from PIL import Image
 
-from tvt_jax.config import TrainConfig
 from tvt_jax.data.degradation import TVT
 from tvt_jax.data.pipeline import DataConfig
 from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.models.discriminator import PatchDiscriminatorConfig
-from tvt_jax.models.unet import PLAIN_BLOCK, UNet2DConditionConfig, UNet2DConditionModel
-from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
+from tvt_jax.models.unet import PLAIN_BLOCK, UNet2DConditionConfig
+from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.stages.decoder import DecoderStage
 from tvt_jax.stages.encoder import EncoderStage
@@ -27,10 +21,7 @@ from tvt_jax.stages.optimizer import OptimizerConfig
 from tvt_jax.stages.prior import PriorStage
 from tvt_jax.stages.student import add_level
 from tvt_jax.stages.vae import VAEStage
-from tvt_jax.train.checkpoint import restore
-from tvt_jax.train.program import Program
-from tvt_jax.train.sharding import make_mesh
-from tvt_jax.train.state import State
+from tvt_jax.train.config import TrainConfig
 
 # Each stage, after those whose models it starts from.
 NEEDS = {
@@ -40,7 +31,6 @@ NEEDS = {
     "encoder": ("decoder",),
     "adapt": ("encoder", "prior"),
 }
-SLOW = ("prior", "encoder", "adapt")
 CROP = 32
 STEPS = 4
 MIDDLE = 2  # saved there, and the discriminator starts
@@ -113,35 +103,6 @@ def write_images(folder: Path) -> None:
         Image.fromarray(noisy.astype(np.uint8)).save(folder / f"{i}.png")
 
 
-def random_params(model: nn.Module, seed: int, *inputs: Any) -> Any:
-    """Parameters of the right shapes, without compiling the network's own initialisation."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
-    generator = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: jnp.asarray(generator.normal(0, 0.1, leaf.shape), leaf.dtype), shapes)
-
-
-def random_vae(config: AutoencoderKLConfig, seed: int) -> Any:
-    return random_params(AutoencoderKL(config), seed, jnp.zeros((1, 16, 16, 3)))
-
-
-def random_unet(config: UNet2DConditionConfig, seed: int) -> Any:
-    tokens = jnp.zeros((1, 2, config.cross_attention_dim))
-    return random_params(UNet2DConditionModel(config), seed, jnp.zeros((1, 8, 8, 4)), jnp.zeros(1, int), tokens)
-
-
-def marked(names: Iterable[str]) -> list[Any]:
-    """Parameters of a test: `make test` trains two of the stages, `make test-all` every one."""
-    return [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in names]
-
-
-def newest_state(config: TrainConfig, workdir: Path) -> State:
-    """The newest checkpoint of a run, on the host."""
-    program = Program(config, make_mesh(1, 1), config.stage.load())
-    restored = restore(workdir / "checkpoints", program.state)
-    assert restored
-    return jax.device_get(restored[0])
-
-
 def config() -> TrainConfig:
-    """For `train.py --config=tests/stages/micro.py`: MICRO_STAGE names the stage, MICRO_ROOT the folder."""
+    """For `train.py --config=proofs/micro.py`: MICRO_STAGE names the stage, MICRO_ROOT the folder."""
     return micro_config(os.environ["MICRO_STAGE"], Path(os.environ["MICRO_ROOT"]), save_every=1)

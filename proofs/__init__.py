@@ -1,0 +1,1 @@
+"""What was shown once, and can be shown again."""
