@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
+from benchmarks import text
 from benchmarks.fine_structure.scene import lines_of
 from tvt_jax.data.pipeline import Batch, DataConfig, make_iterator
 from tvt_jax.data.sources import open_source
@@ -18,7 +19,6 @@ from tvt_jax.data.text.ink import Line
 from tvt_jax.data.text.manifest import LINE, TEXT_MANIFEST, Manifest, load, save
 from tvt_jax.data.text.source import SCENES, Scene, seen_aslant
 from tvt_jax.data.text.studio import Studio
-from tvt_jax.metrics import text
 
 SCRIPTS = ("latin", "zh", "figures", "code")
 SIZES = (8, 12, 16, 30, 60)

@@ -7,6 +7,7 @@ import pypdfium2
 import pytest
 from PIL import Image, ImageFont
 
+from benchmarks import text
 from tools.fetch import documents, fonts, lines
 from tools.fetch.fonts import Face, faces, fetch_fonts
 from tools.fetch.lines import draw, draw_lines
@@ -15,7 +16,6 @@ from tools.fetch_text import piece
 from tvt_jax.data.text.excluded import excluded_word
 from tvt_jax.data.text.manifest import Manifest, save
 from tvt_jax.data.text.source import SCENES, open_text
-from tvt_jax.metrics import text
 
 EVERYTHING = {"en": set("abc"), "zh": set("的"), "figures": set(CHARACTERS), "code": set(CHARACTERS)}
 
