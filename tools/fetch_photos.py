@@ -7,7 +7,7 @@ DIR/licences/PACKAGE* and DIR/manifest.json (file, package, version, licence, si
 Run again to go on after an interruption: packages that are complete are not fetched twice.
 
 Needs Pillow and numpy, `apt-get` and `dpkg-deb` for the Debian packages (run `apt-get update` before),
-`npm` for the npm packages and pip for the one from PyPI; about 8 GB of disk while it runs and five minutes.
+`npm` for the npm packages and pip for the one from PyPI; about 5 GB of disk while it runs and three minutes.
 """
 
 import argparse

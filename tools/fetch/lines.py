@@ -67,7 +67,7 @@ def draw(font: ImageFont.FreeTypeFont, text: str) -> Line:
     ImageDraw.Draw(image).text((int(font.size / 4), base), text, fill=255, font=font, anchor="ls")
     ink = np.asarray(image)
     if not ink.any():
-        raise ValueError(f"{font.path} draws nothing for '{text}': leave it out")
+        raise ValueError(f"the face {font.getname()[0]} draws nothing for '{text}': leave it out")
     _, top, _, height = cv2.boundingRect(ink)
     ink = ink[top : top + height, : int(np.flatnonzero(ink.any(axis=0))[-1]) + 2]
     return Line(ink, base - top, *_breaks(np.max(ink, axis=0) == 0, font.size))

@@ -13,7 +13,7 @@ _FINE = 1 << _SHIFT
 def chart(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
     """Axes with figures, a grid by chance, and curves, bars or points."""
     paper, ink = draw_colours(generator)
-    picture = filled(side, paper)
+    picture = filled((side, side), paper)
     left, bottom = int(generator.integers(20, 60)), side - int(generator.integers(16, 50))
     step = int(generator.integers(16, 60))
     if generator.random() < 0.5:
@@ -62,7 +62,7 @@ def lines(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
     """Thin lines, circles and crossing polygons in several colours, one to four pixels wide."""
     del studio
     paper = draw_colours(generator)[0]
-    picture = filled(side, paper)
+    picture = filled((side, side), paper)
     for _ in range(int(generator.integers(3, 30))):
         colour, width = _distinct(paper, generator), int(generator.integers(1, 5))
         x, y, x2, y2 = generator.uniform(-0.1 * side, 1.1 * side, 4)
@@ -81,7 +81,7 @@ def hatching(studio: Studio, generator: np.random.Generator, side: int) -> Pictu
     """Patches of parallel lines with sharp edges, never as nearly upright as the benchmarks' line pairs."""
     del studio
     paper, ink = draw_colours(generator)
-    picture = filled(side, paper)
+    picture = filled((side, side), paper)
     for _ in range(int(generator.integers(1, 5))):
         angle = np.radians(generator.uniform(10, 80) + pick((0, 90), generator))
         period = generator.uniform(4, 20)
@@ -101,7 +101,7 @@ def _ruled(side: int, angle: float, period: float, width: float) -> Ink:
 
 def shapes(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
     """Flat shapes on a flat ground or on paper."""
-    picture = studio.textured(filled(side, draw_colour(generator)), generator)
+    picture = studio.textured(filled((side, side), draw_colour(generator)), generator)
     for _ in range(int(generator.integers(1, 9))):
         colour = draw_colour(generator) if generator.random() < 0.8 else draw_grey(0, 256, generator)
         if generator.random() < 0.5:
@@ -118,7 +118,7 @@ def gradient(studio: Studio, generator: np.random.Generator, side: int) -> Pictu
     del studio
     one, other = draw_colour(generator), draw_colour(generator)
     if generator.random() < 0.25:
-        return filled(side, one)
+        return filled((side, side), one)
     across, down = generator.uniform(-1, 1, 2)
     slope = np.add.outer(down * np.arange(side), across * np.arange(side)).astype(np.float32)
     cover = ((slope - slope.min()) / max(np.ptp(slope), 1))[..., None]

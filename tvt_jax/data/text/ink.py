@@ -1,6 +1,5 @@
 """Lines of text as ink, how much of each pixel is covered, from 0 to 255; and how ink is put onto pictures."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -69,15 +68,9 @@ def paint(picture: Picture, ink: Ink, colour: Colour, top: int = 0, left: int = 
         target = picture[top : top + part.shape[0], left : left + part.shape[1]]
         cover = cv2.merge([part, part, part])
         kept = cv2.multiply(target, cv2.bitwise_not(cover), scale=1 / 255)
-        cv2.add(kept, cv2.LUT(cover, _shades(colour)), dst=kept)
-        target[:] = kept
+        target[:] = cv2.add(kept, cv2.multiply(filled(part.shape, colour), cover, scale=1 / 255))
 
 
-def filled(side: int, colour: Colour) -> Picture:
-    """A square of one colour."""
-    return cv2.merge([np.full((side, side), value, np.uint8) for value in colour])
-
-
-@lru_cache(maxsize=1024)
-def _shades(colour: Colour) -> UInt8[np.ndarray, "1 256 3"]:
-    return np.rint(np.arange(256)[None, :, None] * np.array(colour) / 255).astype(np.uint8)
+def filled(shape: tuple[int, int], colour: Colour) -> Picture:
+    """A picture of that height and width in one colour."""
+    return cv2.merge([np.full(shape, value, np.uint8) for value in colour])

@@ -61,16 +61,16 @@ def rasterised(studio: Studio, generator: np.random.Generator, side: int) -> Pic
 
 def _printed(studio: Studio, generator: np.random.Generator, sheet: Ink, paper: Colour, ink: Colour) -> Picture:
     """Ink on paper, one colour on another."""
-    cover = np.arange(256)[:, None] / 255
-    colours = np.rint(np.array(paper) * (1 - cover) + np.array(ink) * cover).astype(np.uint8)
-    return studio.textured(cv2.LUT(cv2.merge([sheet, sheet, sheet]), colours[None]), generator)
+    picture = filled(sheet.shape, paper)
+    paint(picture, sheet, ink)
+    return studio.textured(picture, generator)
 
 
 def sign(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
     """A few large words on a plate before a photo, or on the photo itself."""
     paper, ink = draw_colours(generator)
     photo = studio.background(side, generator) if generator.random() < 0.7 else None
-    picture = studio.textured(filled(side, draw_colour(generator)), generator) if photo is None else photo
+    picture = studio.textured(filled((side, side), draw_colour(generator)), generator) if photo is None else photo
     if photo is not None and generator.random() < 0.35:
         ink = (255,) * 3 if photo.mean() < 128 else draw_grey(0, 50, generator)
         box = (0, 0, side, side)
@@ -129,7 +129,7 @@ def _letter(studio: Studio, generator: np.random.Generator, picture: Picture, bo
 def label(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
     """A price or name tag: a band of colour, a large figure, small print and a bar code."""
     paper, ink = draw_colours(generator)
-    picture = studio.textured(filled(side, paper), generator)
+    picture = studio.textured(filled((side, side), paper), generator)
     figures, small = (studio.face(script, generator) for script in ("figures", studio.script(generator)))
     band = int(side * generator.uniform(0.15, 0.35))
     cv2.rectangle(picture, (0, 0), (side, band), ink, -1)
@@ -165,7 +165,8 @@ def receipt(studio: Studio, generator: np.random.Generator, side: int) -> Pictur
     base = int(generator.integers(0, 3 * size))
     while base < side + size:
         if generator.random() < 0.12:
-            sheet[max(0, base - size // 2) : base - size // 2 + max(1, size // 12), max(0, margin) : -10] = 255
+            rule = np.full((max(1, size // 12), max(1, side - 2 * margin)), 255, np.uint8)
+            lay(rule, sheet, base - size // 2, margin)
         else:
             price, item = figures.line(size, generator), items.line(size, generator)
             figure = price.word(side // 2, generator)
@@ -183,7 +184,7 @@ def screen(studio: Studio, generator: np.random.Generator, side: int) -> Picture
     paper, ink = (paper, ink) if dark else (ink, paper)
     accents = [draw_colour(generator) for _ in range(4)]
     accents = [accent if abs(luma(accent) - luma(paper)) > 60 else ink for accent in accents]
-    picture = filled(side, paper)
+    picture = filled((side, side), paper)
     code = generator.random() < 0.4
     face = studio.face("code" if code else studio.script(generator), generator)
     size = face.size(generator, 10, 23)

@@ -1,12 +1,13 @@
 """Pictures of text by index: what is drawn, and how it is seen."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from tvt_jax.data.text import drawings, scenes
 from tvt_jax.data.text.ink import Picture
@@ -74,13 +75,19 @@ def open_text(folder: Path) -> TextSource:
 def seen_aslant(picture: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Half the size, in slight perspective, and bent as a page or a bottle's label is, by chance."""
     side = len(picture) // 2
-    y, x = np.mgrid[:side, :side].astype(np.float32) / np.float32(side) - np.float32(0.5)
+    y, x = _places(side)
     tilt_x, tilt_y, turn, bend = (np.float32(value) for value in generator.uniform(-1, 1, 4) * (0.2, 0.2, 0.1, 0.25))
     if generator.random() < 0.5:
         bend = np.float32(0)
     depth = (1 + tilt_x * x + tilt_y * y) * 2 * side
     across = (x + turn * y) * depth + side
     down = (y - turn * x + bend * x * x) * depth + side
-    # A box of the size of a pixel of the result, as a camera has it: at half the size letters would be jagged.
-    softened = cv2.blur(picture, (2, 2), anchor=(0, 0))
+    # (1, 2, 1) / 4 is as wide as a pixel of the result: without it letters would be jagged at half their size.
+    softened = cv2.GaussianBlur(picture, (3, 3), 0)
     return cv2.remap(softened, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+
+@cache
+def _places(side: int) -> Float[np.ndarray, "2 side side"]:
+    """How far below and to the right of the middle each pixel lies; 1 for the whole side."""
+    return np.mgrid[:side, :side].astype(np.float32) / np.float32(side) - np.float32(0.5)

@@ -1,5 +1,6 @@
 """What scenes are made of: lines of text by script, face and size, colours, and surfaces to write on."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypeVar
@@ -57,12 +58,10 @@ class Studio:
 
     def line(self, number: int) -> Line:
         """A line by its number."""
-        row = self._lines[number]
-        height, width, at, first = (int(row[name]) for name in ("height", "width", "at", "breaks_at"))
-        letters, words = int(row["letters"]), int(row["words"])
+        _, _, _, height, width, above, at, first, letters, words = self._lines[number].item()
         return Line(
             ink=self._ink[at : at + height * width].reshape(height, width),
-            above=int(row["above"]),
+            above=above,
             letters=self._breaks[first : first + letters],
             words=self._breaks[first + letters : first + letters + words],
         )
@@ -107,8 +106,8 @@ class Face:
         return pick(sizes, generator) if sizes else min(self.sizes, key=lambda size: abs(size - low))
 
     def line(self, size: int, generator: np.random.Generator) -> Line:
-        """A line of that size, or the next."""
-        nearest = min(self.sizes, key=lambda known: abs(known - size))
+        """A line of that size, or the next larger."""
+        nearest = self.sizes[min(bisect_left(self.sizes, size), len(self.sizes) - 1)]
         return self._studio.line(pick(self._lines[nearest], generator))
 
 
@@ -139,14 +138,15 @@ def draw_grey(low: int, high: int, generator: np.random.Generator) -> Colour:
 
 def draw_colour(generator: np.random.Generator) -> Colour:
     """Any colour, pale ones more often than bright ones."""
-    bright = generator.integers(0, 256, 3)
-    red, green, blue = (int(value) for value in bright.mean() + generator.uniform(0.1, 1) * (bright - bright.mean()))
+    bright = generator.integers(0, 256, 3).tolist()
+    mean, strength = sum(bright) / 3, generator.uniform(0.1, 1)
+    red, green, blue = (int(mean + strength * (value - mean)) for value in bright)
     return red, green, blue
 
 
 def luma(colour: Colour) -> float:
     """BT.601's brightness, 0 to 255."""
-    return float(np.dot(colour, _LUMA))
+    return sum(weight * value for weight, value in zip(_LUMA, colour, strict=True))
 
 
 def _texture(generator: np.random.Generator, side: int = 640) -> UInt8[np.ndarray, "side side"]:
