@@ -36,5 +36,5 @@ $(VENV)/.runtime: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,bench,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,bench,tools,dev]"
 	@touch $@ $(VENV)/.runtime

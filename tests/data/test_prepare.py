@@ -89,6 +89,15 @@ def test_parts_are_read_one_after_the_other(photos: Path, tmp_path: Path):
         np.testing.assert_array_equal(ours[index], theirs[index])
 
 
+def test_large_photos_make_more_parts(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """TFDS keeps no more than a gigabyte of a part's tiles in memory, and needs TensorFlow for more."""
+    assert prepare_module.LARGEST_PART < 1000 << 20
+    monkeypatch.setattr(prepare_module, "LARGEST_PART", 3 * 32 * 32 * 3)
+    manifest = prepare(PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32))
+    assert manifest["photos"]["portions"] == [2, 1, 1]  # damaged and flat, large, small
+    assert len(open_source(tmp_path / "tiles")) == manifest["counts"]["tiles"] == 5
+
+
 def test_checksums_are_those_of_the_files(photos: Path, tmp_path: Path):
     manifest = prepare(PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32))
     (part,) = manifest["parts"]

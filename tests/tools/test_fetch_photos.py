@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from tools import fetch_photos
-from tools.fetch_photos import Package, difference_hash, download, fetch, is_meant
+from tools.fetch import photos, registry
+from tools.fetch.photo_packages import HELD_OUT, PACKAGES, Package
+from tools.fetch.photos import difference_hash, fetch, is_meant
+from tools.fetch.registry import download
 
 PACKAGE = Package(registry="npm", name="kit@1.2.3", folder="package/img", photos=("*.jpg", "*.png"), without=("logo*",))
 
@@ -24,8 +26,8 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Makes PACKAGE the only one; the list names what was downloaded."""
     calls: list[str] = []
 
-    def download(package: Package, folder: Path) -> tuple[Path, str]:
-        calls.append(package.name)
+    def download(registry: str, name: str, folder: Path) -> tuple[Path, str]:
+        calls.append(name)
         images = folder / "package/img"
         images.mkdir(parents=True)
         (folder / "package/LICENSE").write_text("MIT License")
@@ -40,21 +42,21 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         picture(6).save(images / "kept.png")
         return folder, "1.2.3"
 
-    monkeypatch.setattr(fetch_photos, "PACKAGES", (PACKAGE,))
-    monkeypatch.setattr(fetch_photos, "HELD_OUT", frozenset({"kit/kept"}))
-    monkeypatch.setattr(fetch_photos, "download", download)
+    monkeypatch.setattr(photos, "PACKAGES", (PACKAGE,))
+    monkeypatch.setattr(photos, "HELD_OUT", frozenset({"kit/kept"}))
+    monkeypatch.setattr(photos, "download", download)
     return calls
 
 
 def test_only_good_photos_arrive(downloads: list[str], tmp_path: Path, capsys: pytest.CaptureFixture):
-    photos = {photo.file: photo for photo in fetch(tmp_path)}
-    assert sorted(photos) == [
+    kept = {photo.file: photo for photo in fetch(tmp_path)}
+    assert sorted(kept) == [
         "held_out/kit/kept.png",
         "train/kit/clean.png",
         "train/kit/fine.jpg",
         "train/kit/large.png",
     ]
-    large = photos["train/kit/large.png"]
+    large = kept["train/kit/large.png"]
     assert (large.width, large.height, large.halved, large.licence) == (900, 801, True, "MIT")
     with Image.open(tmp_path / large.file) as written:
         assert written.size == (900, 801)
@@ -73,7 +75,7 @@ def test_complete_packages_are_not_fetched_again(downloads: list[str], tmp_path:
 
 
 def test_a_missing_registry_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(fetch_photos, "PACKAGES", (PACKAGE,))
+    monkeypatch.setattr(photos, "PACKAGES", (PACKAGE,))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimeError, match=r"kit@1\.2\.3: npm is not installed"):
         fetch(tmp_path / "photos")
@@ -81,15 +83,15 @@ def test_a_missing_registry_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_every_photo_held_out_has_a_package():
-    slugs = {package.slug for package in fetch_photos.PACKAGES}
-    assert {name.split("/")[0] for name in fetch_photos.HELD_OUT} <= slugs
-    assert len(slugs) == len(fetch_photos.PACKAGES)
+    slugs = {package.slug for package in PACKAGES}
+    assert {name.split("/")[0] for name in HELD_OUT} <= slugs
+    assert len(slugs) == len(PACKAGES)
 
 
 def test_hashes_tell_photos_apart():
     same = difference_hash(picture(0)) ^ difference_hash(picture(0, 200, 180))
     other = difference_hash(picture(0)) ^ difference_hash(picture(1))
-    assert same.bit_count() <= fetch_photos.DUPLICATE_BITS < other.bit_count() / 2
+    assert same.bit_count() <= photos.DUPLICATE_BITS < other.bit_count() / 2
 
 
 def test_debian_patterns():
@@ -117,6 +119,6 @@ def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             assert (cwd / command[2]).exists()
             assert (cwd / command[3]).exists()
 
-    monkeypatch.setattr(fetch_photos, "run", run)
-    root, version = download(Package(registry="apt", name="kit", folder="usr", photos=()), folder)
+    monkeypatch.setattr(registry, "run", run)
+    root, version = download("apt", "kit", folder)
     assert (root, version) == (tmp_path / "photos/unpacked", "1:2")

@@ -25,7 +25,7 @@ class DataConfig:
     """What to train on.
 
     Attributes:
-        path: Folder of images, or of tiles written by `tvt_jax.data.prepare`.
+        path: Folder of images, of tiles written by `tvt_jax.data.prepare`, or of text by tools/fetch_text.py.
         lr_path: Folder of real low-resolution counterparts of the images of `path`, in place of degraded ones.
         mixed: Further folders, each with how many of its images come for one of `path`'s, as in
             `(("ffhq", 0.1),)`; they are degraded.
@@ -34,7 +34,7 @@ class DataConfig:
         scale: How many times as large as the low-resolution crops the crops are.
         degradation: How the low-resolution crops are made; None for high-resolution crops alone.
         workers: Worker processes; with 0, threads of this process make the batches ahead.
-        flips: Whether to turn and mirror the crops by chance.
+        flips: Whether to turn and mirror the crops of photos by chance; text stays as it is.
         enlarge: Least and most by which crops are enlarged (bicubic, before they are degraded), from 1. Photos from
             the registries are sharp to the pixel; a camera's full-size picture is soft.
     """
@@ -171,28 +171,34 @@ def make_iterator(config: DataConfig, seed: int, process_index: int = 0, process
         FileNotFoundError: There are no images at `config.path`, or at one of the others.
         ValueError: The processes cannot share the batch evenly, or an image has no counterpart.
     """
-    make = MakeExample(
-        crop=config.crop,
-        flips=config.flips,
-        enlarge=config.enlarge,
-        scale=config.scale,
-        degradation=config.degradation,
-    )
     # Batches are cut from the endless row of examples only after these, as else the number of workers would show.
-    return BatchIterator(_images(config, seed).random_map(make), config, process_index, process_count)
+    return BatchIterator(_examples(config, seed), config, process_index, process_count)
 
 
-def _images(config: DataConfig, seed: int) -> grain.MapDataset:
-    """The endless row of images and pairs, in the order in which they are met."""
+def _examples(config: DataConfig, seed: int) -> grain.MapDataset:
+    """The endless row of examples, in the order in which their images are met."""
     if config.lr_path:
         first = ReadableSource(PairSource(config.path, config.lr_path, config.scale))
     else:
         first = open_source(config.path)
     sources = [first, *(open_source(path) for path, _ in config.mixed)]
-    rows = [grain.MapDataset.source(source).seed(seed + i).shuffle().repeat() for i, source in enumerate(sources)]
+    rows = [
+        grain.MapDataset.source(source).seed(seed + i).shuffle().repeat().random_map(_make(config, source))
+        for i, source in enumerate(sources)
+    ]
     if not config.mixed:
         return rows[0]
-    return grain.MapDataset.mix(rows, weights=[1.0, *(weight for _, weight in config.mixed)]).seed(seed)
+    return grain.MapDataset.mix(rows, weights=[1.0, *(weight for _, weight in config.mixed)])
+
+
+def _make(config: DataConfig, source: ReadableSource) -> MakeExample:
+    return MakeExample(
+        crop=config.crop,
+        flips=config.flips and not source.upright,
+        enlarge=config.enlarge,
+        scale=config.scale,
+        degradation=config.degradation,
+    )
 
 
 def random_crop(

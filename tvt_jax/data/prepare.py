@@ -21,12 +21,16 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tyro
 from jaxtyping import UInt8
+from PIL import Image
 from tqdm import tqdm
 
 from tvt_jax.data.sources import MANIFEST, UnreadableImageError, list_images, one_line, read_image
 from tvt_jax.files import write_whole
 
 Manifest = dict[str, Any]
+
+# Above a gigabyte TFDS puts a part's tiles aside in files, for which it needs TensorFlow.
+LARGEST_PART = 900 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,8 @@ class PrepareConfig:
         stride: Distance of tiles; the last row and column lie flush with the border.
         minimum_detail: Tiles with a mean absolute grey difference of neighbours below it (0 to 255) are left out:
             sky and blurred background teach little. 0 keeps all.
-        photos_per_part: Photos whose tiles are written together: so many are lost at most when the command is cut off.
+        photos_per_part: Photos whose tiles are written together, fewer where they are large: so many are lost at most
+            when the command is cut off.
     """
 
     images: Path
@@ -141,15 +146,16 @@ def prepare(config: PrepareConfig) -> Manifest:
         ValueError: No tile was left.
     """
     photos = list_images(config.images)
-    manifest = _begin(config, photos)
+    portions = _portions(config, photos)
+    manifest = _begin(config, photos, portions)
     parts = manifest["parts"]
-    for number, start in enumerate(range(0, len(photos), config.photos_per_part)):
+    for number, portion in enumerate(portions):
         folder = config.out / f"part_{number:05d}"
         if number < len(parts) and _checksums(folder) == parts[number]["sha256"]:
             continue
         _save(config, manifest, complete=False)
         shutil.rmtree(folder, ignore_errors=True)
-        parts[number : number + 1] = [_write_part(config, photos[start : start + config.photos_per_part], folder)]
+        parts[number : number + 1] = [_write_part(config, portion, folder)]
     manifest["counts"] = {name: sum(part["counts"][name] for part in parts) for name in parts[0]["counts"]}
     if not manifest["counts"]["tiles"]:
         raise ValueError(f"no tiles in {config.images}: {manifest['counts']}; lower --minimum-detail?")
@@ -157,10 +163,37 @@ def prepare(config: PrepareConfig) -> Manifest:
     return manifest
 
 
-def _begin(config: PrepareConfig, photos: list[Path]) -> Manifest:
+def _portions(config: PrepareConfig, photos: list[Path]) -> list[list[Path]]:
+    """The photos part by part, none with more tiles than TFDS keeps in memory (but for a single photo's)."""
+    portions: list[list[Path]] = [[]]
+    size = 0
+    for photo in photos:
+        added = _size_of_tiles(config, photo)
+        if len(portions[-1]) == config.photos_per_part or (portions[-1] and size + added > LARGEST_PART):
+            portions.append([])
+            size = 0
+        portions[-1].append(photo)
+        size += added
+    return portions
+
+
+def _size_of_tiles(config: PrepareConfig, photo: Path) -> int:
+    """Bytes of a photo's tiles, flat ones included; 0 if it cannot be read."""
+    if not photo.is_file():  # reading a named pipe would wait for ever
+        return 0
+    try:
+        with Image.open(photo) as image:
+            width, height = image.size
+    except Exception:  # Pillow raises whatever comes; the file is named when its turn comes
+        return 0
+    return len(tile_corners((height, width), config.crop, config.stride)) * 3 * config.crop**2
+
+
+def _begin(config: PrepareConfig, photos: list[Path], portions: list[list[Path]]) -> Manifest:
     """The manifest that an earlier call left, or a new one."""
     settings = {key: value for key, value in asdict(config).items() if key not in ("images", "out")}
-    begun = {"settings": settings, "photos": _fingerprint(config.images, photos)}
+    fingerprint = {**_fingerprint(config.images, photos), "portions": [len(portion) for portion in portions]}
+    begun = {"settings": settings, "photos": fingerprint}
     path = config.out / MANIFEST
     if path.exists():
         manifest = json.loads(path.read_text())

@@ -14,6 +14,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tvt_jax.data.text.manifest import TEXT_MANIFEST
+from tvt_jax.data.text.source import open_text
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"})
 
 MANIFEST = "manifest.json"  # beside the tiles that `tvt_jax.data.prepare` wrote, and says whether they are complete
@@ -116,10 +119,12 @@ class ReadableSource:
 
     Attributes:
         unreadable: What was met so far: index -> message. Each is logged once (by every worker that meets it).
+        upright: Whether the images are not to be turned or mirrored, as text is not.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self.upright: bool = getattr(source, "upright", False)
         self.unreadable: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -139,12 +144,14 @@ class ReadableSource:
 
 
 def open_source(path: str | Path) -> ReadableSource:
-    """Open prepared tiles if there are any below `path`, else the images of that folder.
+    """Open the text of a folder with a `text.json`, else prepared tiles if there are any below, else its images.
 
     Raises:
-        FileNotFoundError: There are neither tiles nor images.
-        ValueError: The tiles are not complete, or there are several sets of them.
+        FileNotFoundError: There are neither tiles nor images, or a file of the text is missing.
+        ValueError: The tiles are not complete, there are several sets of them, or `text.json` is no good.
     """
+    if Path(path, TEXT_MANIFEST).exists():
+        return ReadableSource(open_text(Path(path)))
     # TFDS puts a data set into NAME/VERSION/ and marks it with this file.
     tiles = [file.parent for file in sorted(Path(path).glob("**/features.json"))]
     manifest = Path(path, MANIFEST)

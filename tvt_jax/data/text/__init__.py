@@ -1,0 +1,1 @@
+"""Text, screens and drawings to train on, drawn anew for every index."""
