@@ -1,4 +1,4 @@
-"""The base of the adapt ablations: configs/tiny/adapt.py cut short, on small crops. They differ from it in one thing.
+"""The base of the adapt ablations: LoRA on the prior, few steps, small crops. The others differ from it in one thing.
 
 python -m benchmarks.ablate configs/ablations/adapt*.py --base configs/ablations/adapt.py --out runs/ablations/adapt
 """
@@ -7,19 +7,31 @@ from dataclasses import replace
 from typing import Any
 
 from configs.tiny import adapt
-from tvt_jax.stages.adapt import AdaptStage
+from configs.tiny.shapes import DISTILLATION, HELD_OUT, PERCEPTUAL, adapt_stage, degraded
+from tvt_jax.stages.optimizer import OptimizerConfig
 from tvt_jax.train.config import TrainConfig
 
 
 def config(**changes: Any) -> TrainConfig:
     """The stage with `changes`; the learning rate ends at zero."""
     base, steps = adapt.config(), 240
-    assert isinstance(base.stage, AdaptStage)
-    optimizer = replace(base.stage.optimizer, decay_until=steps)
+    stage = adapt_stage(
+        steps,
+        learning_rate=1e-3,
+        **{
+            "trained": "lora",
+            "optimizer": OptimizerConfig(learning_rate=1e-3, warmup=20, decay_until=steps),
+            "ema_decay": 0.99,
+            "lora": DISTILLATION.lora,
+            "perceptual": replace(PERCEPTUAL, lpips_weight=0.3, dists_weight=3.0),
+            **changes,
+        },
+    )
     return replace(
         base,
-        stage=replace(base.stage, optimizer=optimizer, **changes),
-        data=replace(base.data, crop=64),
+        stage=stage,
+        data=replace(base.data, crop=64, mixed=()),
+        evaluation=replace(degraded(HELD_OUT), mixed=()),
         steps=steps,
         evaluate_every=steps,
         save_every=60,

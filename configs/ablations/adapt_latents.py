@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 from configs.ablations import adapt
-from configs.tiny.adapt import DISTILLATION
-from configs.tiny.shapes import PERCEPTUAL
+from configs.tiny.shapes import DISTILLATION, PERCEPTUAL
 from tvt_jax.train.config import TrainConfig
 
 

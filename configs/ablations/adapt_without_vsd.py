@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from configs.ablations import adapt
-from configs.tiny.adapt import DISTILLATION
+from configs.tiny.shapes import DISTILLATION
 from tvt_jax.train.config import TrainConfig
 
 

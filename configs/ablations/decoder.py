@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from configs.tiny import decoder
-from configs.tiny.shapes import vae_optimizer
+from configs.tiny.shapes import HELD_OUT, small_crops, vae_optimizer
 from tvt_jax.stages.decoder import DecoderStage
 from tvt_jax.train.config import TrainConfig
 
@@ -18,5 +18,12 @@ def config(**changes: Any) -> TrainConfig:
     assert isinstance(base.stage, DecoderStage)
     stage = replace(base.stage, optimizer=vae_optimizer(steps), adversarial_start=steps // 2)
     return replace(
-        base, stage=replace(stage, **changes), steps=steps, evaluate_every=steps, save_every=steps // 2, keep=1
+        base,
+        stage=replace(stage, **changes),
+        data=replace(base.data, mixed=()),
+        evaluation=replace(small_crops(HELD_OUT), mixed=()),
+        steps=steps,
+        evaluate_every=steps,
+        save_every=steps // 2,
+        keep=1,
     )

@@ -13,4 +13,6 @@ from tvt_jax.train.config import TrainConfig
 def config() -> TrainConfig:
     base = decoder.config(geometry="downsample")
     crop = 2 * base.data.crop
-    return replace(base, data=replace(base.data, crop=crop), evaluation=replace(HELD_OUT, crop=crop, batch=16))
+    return replace(
+        base, data=replace(base.data, crop=crop), evaluation=replace(HELD_OUT, mixed=(), crop=crop, batch=16)
+    )

@@ -20,7 +20,7 @@ from tvt_jax.train.config import TrainConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 700
+    steps = 7000
     return TrainConfig(
         stage=DecoderStage(
             vae=VAE_D4,
@@ -30,13 +30,13 @@ def config() -> TrainConfig:
             discriminator=DISCRIMINATOR,
             perceptual=PERCEPTUAL,
             adversarial_weight=0.1,
-            adversarial_start=500,
+            adversarial_start=5000,
             ema_decay=0.99,
         ),
         data=small_crops(TRAIN),
         evaluation=small_crops(HELD_OUT),
         steps=steps,
         log_every=25,
-        evaluate_every=100,
+        evaluate_every=500,
         save_every=250,
     )

@@ -20,7 +20,7 @@ from tvt_jax.train.config import TrainConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 300
+    steps = 5000
     return TrainConfig(
         stage=EncoderStage(
             vae=VAE_D4,
@@ -36,6 +36,6 @@ def config() -> TrainConfig:
         evaluation=small_crops(HELD_OUT),
         steps=steps,
         log_every=25,
-        evaluate_every=100,
-        save_every=150,
+        evaluate_every=500,
+        save_every=250,
     )

@@ -1,20 +1,25 @@
 """Shapes of the tiny networks, what they share, and where the stages read from and train on."""
 
 from dataclasses import replace
+from typing import Any
 
 from tvt_jax.data.degradation import TVT, Degradation
 from tvt_jax.data.pipeline import DataConfig
 from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.models.discriminator import PatchDiscriminatorConfig
+from tvt_jax.models.lora import LoRAConfig
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.stages.adapt import AdaptStage
+from tvt_jax.stages.distillation import Distillation
 from tvt_jax.stages.optimizer import OptimizerConfig
 from tvt_jax.stages.student import add_level
 
 RUNS = "runs/tiny"
 
-TRAIN = DataConfig(path="data/tiles", crop=128, batch=8)
-HELD_OUT = DataConfig(path="data/photos/held_out", crop=128, batch=8, flips=False)
+# One picture of text, of a screen or a drawing for two tiles of photos.
+TRAIN = DataConfig(path="data/tiles", mixed=(("data/text", 0.5),), crop=128, batch=8)
+HELD_OUT = DataConfig(path="data/photos/held_out", mixed=(("data/text/held_out", 1.0),), crop=128, batch=8, flips=False)
 
 # Milder than the paper's: what a camera and a messenger do to a photo. A small network that is asked to undo heavy
 # noise and blur learns to smooth.
@@ -61,6 +66,26 @@ PRIOR = UNet2DConditionConfig(
     norm_num_groups=8,
 )
 STUDENT = add_level(PRIOR)
+DISTILLATION = Distillation(weight=0.01, drawn=1, lora=LoRAConfig(rank=16, alpha=32.0))
+
+
+def adapt_stage(steps: int, learning_rate: float, **changes: Any) -> AdaptStage:
+    """All of the student is trained: LoRA protects a prior worth protecting, and this one has had minutes."""
+    settings: dict[str, Any] = {
+        "vae_source": f"{RUNS}/encoder/model",
+        "vae": VAE_D4,
+        "prior_source": f"{RUNS}/prior/model",
+        "prior": PRIOR,
+        "student": STUDENT,
+        "trained": "all",
+        "optimizer": OptimizerConfig(learning_rate=learning_rate, warmup=50, decay_until=steps, clip=1.0),
+        "distillation": DISTILLATION,
+        "time_step": 200,
+        "color_fix": "wavelet",
+        "trained_color_fix": "wavelet",
+        "ema_decay": 0.995,
+    }
+    return AdaptStage(**settings | changes)
 
 
 def small_crops(data: DataConfig) -> DataConfig:

@@ -11,7 +11,7 @@ from tvt_jax.train.config import TrainConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 1600
+    steps = 5000
     return TrainConfig(
         stage=VAEStage(
             vae=VAE_D8,
@@ -25,6 +25,6 @@ def config() -> TrainConfig:
         evaluation=small_crops(HELD_OUT),
         steps=steps,
         log_every=25,
-        evaluate_every=200,
-        save_every=200,
+        evaluate_every=500,
+        save_every=250,
     )

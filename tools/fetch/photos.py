@@ -3,7 +3,6 @@
 import fnmatch
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from PIL import Image, ImageOps
 
 from tools.fetch.photo_packages import HELD_OUT, PACKAGES, Package
 from tools.fetch.registry import copy_licences, download
+from tvt_jax.files import whole_file, write_whole
 
 LARGEST_MEAN_QUANTISER = 40  # JPEGs above it have lost the detail that is to be learnt
 HALVE_FROM = 1600  # pixels of the short side from which a JPEG is halved: its finest octave is mostly artefacts
@@ -113,13 +113,11 @@ def write_photo(source: Path, image: Image.Image, halved: bool, target: Path) ->
     """Write beside `target`'s stem, whole or not at all: a JPEG that is kept as it is as a copy, all else as PNG."""
     keep = source.suffix.lower() == ".jpg" and not halved
     target = target.with_name(target.name + (".jpg" if keep else ".png"))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".part")
-    if keep:
-        shutil.copyfile(source, temporary)
-    else:
-        image.save(temporary, format="PNG", compress_level=4)
-    os.replace(temporary, target)
+    with whole_file(target) as partial:
+        if keep:
+            shutil.copyfile(source, partial)
+        else:
+            image.save(partial, format="PNG", compress_level=4)
     return target
 
 
@@ -164,9 +162,7 @@ def collect(package: Package, destination: Path, known: list[Photo]) -> Iterator
 
 def save_manifest(path: Path, photos: list[Photo]) -> None:
     """Write the manifest, whole or not at all."""
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps({"photos": [asdict(photo) for photo in photos]}, indent=1) + "\n")
-    os.replace(temporary, path)
+    write_whole(path, json.dumps({"photos": [asdict(photo) for photo in photos]}, indent=1) + "\n")
 
 
 def fetch(destination: Path) -> list[Photo]:
