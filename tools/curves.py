@@ -17,7 +17,7 @@ STAGES = {
 
 
 def main(runs: Path, out: Path) -> None:
-    """One panel a stage: the training loss a line, the held-out evaluation as dots."""
+    """Draw one panel a stage: the training loss as a line, the held-out evaluation as dots."""
     stages = {name: metrics for name, metrics in STAGES.items() if (runs / name / "metrics.jsonl").is_file()}
     figure, axes = plt.subplots(1, len(stages), figsize=(3.2 * len(stages), 2.6), squeeze=False)
     for axis, (name, (trained, evaluated)) in zip(axes[0], stages.items(), strict=True):
@@ -35,7 +35,7 @@ def main(runs: Path, out: Path) -> None:
 
 
 def draw(axis: plt.Axes, lines: list[dict], kind: str, metric: str) -> None:
-    """Add one metric of one kind of line."""
+    """Draw one metric of one kind of line in the log."""
     points = [(line["step"], line[metric]) for line in lines if line["kind"] == kind and metric in line]
     axis.plot(*zip(*points, strict=True), "o" if kind == "evaluate" else "-", markersize=3, label=f"{kind}: {metric}")
 

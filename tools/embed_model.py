@@ -11,7 +11,7 @@ LARGEST = 24 * 2**20
 
 
 def main(source: Path) -> None:
-    """Write the folder anew, keep its README, and refuse to leave more than LARGEST bytes."""
+    """Write the folder anew, keep its README, and fail if it is larger than LARGEST bytes."""
     card = TARGET / "README.md"
     text = card.read_text() if card.is_file() else ""
     folder = read_model(source)

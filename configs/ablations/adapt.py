@@ -12,7 +12,7 @@ from tvt_jax.train.config import TrainConfig
 
 
 def config(**changes: Any) -> TrainConfig:
-    """The stage with `changes`; the learning rate ends at zero."""
+    """Configure the stage with `changes`; the learning rate ends at zero."""
     base, steps = adapt.config(), 240
     assert isinstance(base.stage, AdaptStage)
     optimizer = replace(base.stage.optimizer, decay_until=steps)

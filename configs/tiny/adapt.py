@@ -16,7 +16,7 @@ LORA = LoRAConfig(rank=16, alpha=32.0)
 
 
 def config() -> TrainConfig:
-    """The embedded model's last part; its card tells those before, with more weight on pixels and LPIPS at first."""
+    """Train the embedded model's last part; its card tells those before, which weigh pixels and LPIPS more."""
     return TrainConfig(
         stage=AdaptStage(
             vae_source=f"{RUNS}/encoder/model",
