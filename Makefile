@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all pretrained lint format clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python tools/demo.py
@@ -12,6 +12,10 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest -m "not bench"
+
+# Fetches, trains for about twelve hours on two cores, and puts the model into the package; goes on where it was cut off.
+pretrained: $(VENV)/.test
+	$(BIN)/python tools/pretrain.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

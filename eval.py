@@ -1,4 +1,4 @@
-"""Scores a model, or any method's results, against the truth: `python eval.py --help`."""
+"""Score a model, or any method's results, against the truth: `python eval.py --help`."""
 
 import sys
 

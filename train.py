@@ -1,4 +1,4 @@
-"""Trains a stage: `python train.py --help`."""
+"""Train a stage: `python train.py --help`."""
 
 import sys
 

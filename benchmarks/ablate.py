@@ -43,7 +43,7 @@ class Options:
 
 
 def measure(options: Options) -> Figures:
-    """Trains what is not trained yet, one run after the other, all configurations with the first seed first.
+    """Train what is not trained yet, every configuration with the first seed first, and return all figures.
 
     Raises:
         ValueError: two configurations have the same name, or a run failed, logs no evaluation, or is of another
@@ -62,7 +62,7 @@ def measure(options: Options) -> Figures:
 
 
 def train(config: Path, seed: int, workdir: Path) -> dict[str, float]:
-    """Trains a configuration with a seed, if that is not done, and returns its last evaluation."""
+    """Train a configuration with a seed, if that is not done, and return its last evaluation."""
     change = f"--config.seed={seed}"
     wanted = to_json(load_config(config, [change]))
     started = workdir / "config.json"
@@ -79,7 +79,7 @@ def train(config: Path, seed: int, workdir: Path) -> dict[str, float]:
 
 
 def last_evaluation(workdir: Path) -> tuple[int, dict[str, float]]:
-    """Step and metrics, with the seconds trained; step -1 where there is none."""
+    """Return the step and the metrics of the last evaluation, the seconds trained among them; step -1 without one."""
     log = workdir / "metrics.jsonl"
     lines = log.read_text().split("\n")[:-1] if log.is_file() else []  # the last may be cut off
     entries = [json.loads(line) for line in lines]
@@ -89,7 +89,7 @@ def last_evaluation(workdir: Path) -> tuple[int, dict[str, float]]:
 
 
 def table(figures: Figures) -> str:
-    """Mean and deviation over the seeds, and those of the difference to the first row with the same seed."""
+    """Make a table of means and deviations over the seeds, with the differences to the first row, seed by seed."""
     base, *_ = figures.values()
     # Stages differ in what they measure: what all have in common can be compared.
     metrics = [metric for metric in base if all(metric in row for row in figures.values())]
@@ -106,14 +106,14 @@ def _cells(values: Sequence[float], base: Sequence[float] | None) -> tuple[str, 
 
 
 def spread(values: Sequence[float] | np.ndarray, sign: str) -> str:
-    """Mean and sample deviation; the mean alone of a single value. `sign` is the format's: "+" writes it always."""
+    """Format mean and sample deviation, the mean alone of a single value; a `sign` of "+" writes the sign always."""
     digits = 1 if abs(np.mean(values)) >= 100 else 4
     mean = f"{np.mean(values):{sign}.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
 
 def main() -> None:
-    """Trains, prints the table, and writes it beside the workdirs."""
+    """Train, print the table, and write it beside the workdirs."""
     options = tyro.cli(Options)
     figures = measure(options)
     print(table(figures))

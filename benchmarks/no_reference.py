@@ -24,7 +24,7 @@ OF_ONE = {"musiq": "musiq", "maniqa": "maniqa-pipal", "clipiqa": "clipiqa"}
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Scores a folder of results by metrics without a reference, and as a set by FID.
+    """Results to score by metrics without a reference, and as a set by FID.
 
     Attributes:
         sr: folder of results.
@@ -38,7 +38,7 @@ class Options:
 
 
 def measure(pairs: Pairs, pyiqa: Any) -> Evaluation:
-    """The values of each result, and the FID of all results against all truths."""
+    """Score each result, and all results against all truths by FID."""
     metrics = {name: pyiqa.create_metric(called) for name, called in OF_ONE.items()}
     images = {
         key: {name: float(metric(str(result)).item()) for name, metric in metrics.items()}
@@ -48,7 +48,7 @@ def measure(pairs: Pairs, pyiqa: Any) -> Evaluation:
 
 
 def distance(pairs: Pairs, pyiqa: Any) -> float:
-    """FID, which pyiqa takes of folders: of two that hold the pairs and nothing else."""
+    """Compute FID of two folders that hold the pairs and nothing else: pyiqa takes whole folders."""
     with TemporaryDirectory() as folder:
         sides = [Path(folder) / side for side in ("sr", "hr")]
         for i, side in enumerate(sides):
@@ -59,7 +59,7 @@ def distance(pairs: Pairs, pyiqa: Any) -> float:
 
 
 def main() -> None:
-    """Scores, prints the means, and writes the file."""
+    """Score, print the means, and write the file."""
     options = tyro.cli(Options)
     pairs, alone = find_pairs(options.sr, options.hr)
     if alone:

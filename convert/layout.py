@@ -13,7 +13,7 @@ _SHOWN = 8
 
 
 def fit(tensors: Mapping[str, np.ndarray], shapes: Shapes, origin: str, ignored: Iterable[str] = ()) -> Tensors:
-    """Give the tensors in the order and shapes of the network; 1x1 convolutions and linear layers are one.
+    """Give the tensors in the order and shapes of the network; 1x1 convolutions and linear layers pass for each other.
 
     Args:
         tensors: a state dict.

@@ -32,7 +32,7 @@ class LoRA:
         return ALPHA / len(self.a)
 
     def delta(self) -> np.ndarray:
-        """What the branch adds to the layer's weight, float32, in its shape."""
+        """Compute what the branch adds to the layer's weight, float32, in its shape."""
         rank = len(self.a)
         scaled = np.float32(self.scale) * self.b.reshape(-1, rank).astype(np.float32)
         return (scaled @ self.a.reshape(rank, -1).astype(np.float32)).reshape(len(self.b), *self.a.shape[1:])
@@ -91,7 +91,7 @@ def check_lora(lora: Branches, shapes: Mapping[str, tuple[int, ...]], origin: st
     """Check that every branch fits the weight it belongs to.
 
     Raises:
-        ValueError: names those that do not.
+        ValueError: some do not; the message names them.
     """
 
     def fits(module: str, branch: LoRA) -> bool:
@@ -116,7 +116,11 @@ def write_branches(folder: Path, branches: Branches) -> None:
 
 
 def read_branches(folder: Path) -> Branches:
-    """Read the LoRA of a model folder's UNet; none, if it has none of its own."""
+    """Read the LoRA of a model folder's UNet; none, if it has none of its own.
+
+    Raises:
+        ValueError: the folder of the LoRA holds other tensors too.
+    """
     if not (folder / LORA).is_dir():
         return {}
     tensors = read_safetensors(folder / LORA / LORA_WEIGHTS)

@@ -29,7 +29,7 @@ def naming(file: Path) -> Iterator[None]:
 
 
 def brief(value: object) -> str:
-    """Show a value of a hostile file: on one line, and not at any length."""
+    """Show a value of a hostile file on one line, cut short."""
     return " ".join(_Short().repr(value).split())[:_LONGEST]
 
 

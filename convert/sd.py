@@ -24,7 +24,7 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 class StableDiffusion:
     """A diffusers folder, or the single file in Latent Diffusion's names; each network is read when it is asked for.
 
-    What it reads raises FileNotFoundError where it is missing, and ValueError where it is not the network it should be.
+    Raise FileNotFoundError where one is missing, and ValueError where it is not the network it should be.
 
     Attributes:
         tokenizer: its folder; the single file has none in it.
@@ -65,7 +65,12 @@ def _read_single(path: Path) -> dict[str, Tensors]:
 
 
 def read_network(folder: Path, kind: type[C], stem: str = _STEM) -> Network[C]:
-    """Read config.json and the weights of a component's folder, however they are stored."""
+    """Read config.json and the weights of a component's folder, however they are stored.
+
+    Raises:
+        FileNotFoundError: one of them is missing.
+        ValueError: the weights are not those of the network that config.json describes.
+    """
     file = folder / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing: {folder} is not a component of a diffusers model")

@@ -55,7 +55,7 @@ def _read_zip(file: Path, data: memoryview) -> Any:
 
 
 def _zip_members(file: Path, data: memoryview) -> dict[str, slice]:
-    """Where each member's bytes lie."""
+    """Find where each member's bytes lie."""
     try:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()

@@ -58,7 +58,7 @@ class _Pickler(pickle._Pickler):
             super().save(obj, save_persistent_id)  # type: ignore[misc]
 
     def _save_array(self, array: np.ndarray) -> None:
-        """`torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)`."""
+        """Write `torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)`."""
         storage = _Global("torch", _STORAGES[array.dtype.name])
         strides = tuple(int(np.prod(array.shape[i + 1 :])) for i in range(array.ndim))
         self.save(_Global("torch._utils", "_rebuild_tensor_v2"))

@@ -51,7 +51,7 @@ _IGNORED = {
 
 @dataclass(frozen=True)
 class Inert:
-    """Stands for an object that is no tensor and was not made.
+    """A stand-in for an object that is no tensor and was not made.
 
     Attributes:
         name: module and name of what would have made it.

@@ -67,7 +67,7 @@ def read_networks(reference: Path) -> Networks:
 
 
 def compare_tensors(model: Path, networks: Networks) -> Iterator[Difference]:
-    """Compare every tensor of the VAE and the UNet, and give the worst of each network.
+    """Compare every tensor of the VAE and the UNet, and yield the worst of each network.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -109,8 +109,8 @@ def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> 
         side: a multiple of the networks' downsampling.
 
     Raises:
-        ImportError: PyTorch or diffusers is not installed, or PEFT for LoRA, or transformers.
-        ValueError: the model has no UNet.
+        ImportError: PyTorch, diffusers, or transformers is not installed, or PEFT, which LoRA needs.
+        ValueError: the model has no UNet or no prompt.
     """
     folder = read_model(model)
     ours = Upscaler(replace(folder, card=replace(folder.card, posterior="mean")))

@@ -1,4 +1,4 @@
-"""Tell the peak memory of the transformer block that sees 16,384 tokens: `python -m proofs.attention_memory`.
+"""The peak memory of the transformer block that sees 16,384 tokens: `python -m proofs.attention_memory`.
 
 This is the level that the 4x latent grid adds to the UNet, at an output of 512x512: 5 heads of 64 channels. The figure
 is the compiler's own: the temporary memory of the compiled program, without its arguments and results.

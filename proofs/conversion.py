@@ -61,7 +61,7 @@ def run(*command: object) -> Run:
     """Run a Python module in a process of its own and watch its memory.
 
     Raises:
-        ValueError: it failed; with what it said.
+        ValueError: the module failed; the message ends with what it printed.
     """
     begin, peaks = time.monotonic(), {"RssAnon": 0, "VmHWM": 0}
     words = [sys.executable, "-m", *map(str, command)]
@@ -88,7 +88,7 @@ def _memory(pid: int) -> Iterator[tuple[str, int]]:
 
 
 def same_files(a: Path, b: Path) -> bool:
-    """Whether two model folders are equal to the bit, but for their cards, which name where they came from."""
+    """Tell whether two model folders are equal to the bit, but for their cards, which name where they came from."""
     files = {file.relative_to(a) for file in a.rglob("*") if file.is_file() and file.name != "tvt.json"}
     others = {file.relative_to(b) for file in b.rglob("*") if file.is_file() and file.name != "tvt.json"}
     return files == others and all(_same(a / file, b / file) for file in files)
@@ -106,7 +106,7 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def bfloat16_psnr(model: Path, image: np.ndarray) -> float:
-    """PSNR in dB of a VAE's reconstruction in bfloat16 against float32.
+    """Measure the PSNR in dB of a VAE's reconstruction in bfloat16 against float32.
 
     The peak is the spread of the float32 result, 2 for a photo in [-1, 1], so that a network of random weights, whose
     results are small, is not flattered.
@@ -121,7 +121,7 @@ def bfloat16_psnr(model: Path, image: np.ndarray) -> float:
 
 
 def measure(options: Options) -> Iterator[tuple[str, str]]:
-    """Do it all; gives what was measured, and the figure."""
+    """Do it all; yield what was measured, and the figure."""
     (sd, tvt), model = write_missing(options.work), options.work / "model"
     yield from _imported("import of the release", "--tvt", tvt, "--sd", sd, "--out", model)
     yield from _verified("TVT", model, tvt, options)

@@ -55,7 +55,7 @@ class Topology:
 
     @property
     def name(self) -> str:
-        """How it is called in the table."""
+        """What the table calls it."""
         shared = f", {self.processes} processes" if self.processes > 1 else ""
         return f"{self.data} × {self.fsdp}{shared}"
 
@@ -85,7 +85,7 @@ class Options:
 
 
 def measure(options: Options) -> dict[str, dict[str, Differences]]:
-    """Trains what is not trained yet; gives each stage's largest relative differences on each topology.
+    """Train what is not trained yet; return each stage's largest relative differences on each topology.
 
     Raises:
         ValueError: there is no such stage, or a run failed.
@@ -102,7 +102,7 @@ def measure(options: Options) -> dict[str, dict[str, Differences]]:
 
 
 def write_images(folder: Path) -> None:
-    """A dozen pictures of gradients and noise, each one crop large."""
+    """Write a dozen pictures of gradients and noise, each one crop large."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     ramp = np.mgrid[:CROP, :CROP].transpose(1, 2, 0) / CROP
@@ -112,7 +112,7 @@ def write_images(folder: Path) -> None:
 
 
 def train(options: Options, stage: str, topology: Topology) -> Logged:
-    """What a run logs, trained if that is not done; it starts from the models of the runs on one device.
+    """Return what a run logs, and train it if that is not done, from the models of the runs on one device.
 
     Raises:
         ValueError: it failed.
@@ -129,7 +129,7 @@ def train(options: Options, stage: str, topology: Topology) -> Logged:
 
 
 def logged(workdir: Path) -> Logged:
-    """All that the log of a finished run tells of the model; nothing of an unfinished one."""
+    """Read all that the log of a finished run tells of the model; nothing of an unfinished one."""
     if not (workdir / "model").is_dir():
         return {}
     entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -137,9 +137,9 @@ def logged(workdir: Path) -> Logged:
 
 
 def differences(found: Logged, expected: Logged) -> Differences:
-    """Largest of all losses and of all lengths, over all steps.
+    """Find the largest difference of all losses and that of all lengths, over all steps.
 
-    Relative to the metric's largest value, since some pass through 0 on their way.
+    They are relative to the metric's largest value, since some pass through 0 on their way.
     """
     scales = {name: np.abs(values).max() or 1.0 for name, values in expected.items()}
     relative = {name: np.abs(found[name] - values).max() / scales[name] for name, values in expected.items()}
@@ -149,7 +149,7 @@ def differences(found: Logged, expected: Logged) -> Differences:
 
 
 def commands(steps: int, topology: Topology, workdir: Path) -> list[list[str]]:
-    """That of each process."""
+    """Make the command of each process."""
     changes = {
         "steps": steps,
         "save_every": steps,
@@ -168,14 +168,14 @@ def commands(steps: int, topology: Topology, workdir: Path) -> list[list[str]]:
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """Find a port that nothing listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def run(together: list[list[str]], stage: str, topology: Topology, root: Path) -> None:
-    """Runs the processes of one run to their end.
+    """Run the processes of one run to their end.
 
     Raises:
         ValueError: one failed.
@@ -194,7 +194,7 @@ def run(together: list[list[str]], stage: str, topology: Topology, root: Path) -
 
 
 def table(figures: dict[str, dict[str, Differences]]) -> str:
-    """A row a topology, a column a stage: losses, and lengths in brackets."""
+    """Make a table, a row a topology and a column a stage: losses, and lengths in brackets."""
     header = ["data × fsdp", *figures]
     names = next(iter(figures.values()))
     rows = [
@@ -205,7 +205,7 @@ def table(figures: dict[str, dict[str, Differences]]) -> str:
 
 
 def main() -> None:
-    """Prints the table, and writes it beside the runs.
+    """Print the table, and write it beside the runs.
 
     Raises:
         ValueError: a difference is above its limit.

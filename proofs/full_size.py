@@ -43,7 +43,7 @@ class RandomTensor:
 
 
 def random_tensors(shapes: Shapes) -> dict[str, Any]:
-    """A state dict of that layout."""
+    """Make a state dict of that layout."""
     return {name: RandomTensor(name, shape) for name, shape in shapes.items()}
 
 
@@ -86,7 +86,7 @@ def write_tvt(folder: Path) -> None:
 
 
 def write_missing(work: Path) -> tuple[Path, Path]:
-    """Write both where they are not yet; gives their folders."""
+    """Write both where they are not yet; return their folders."""
     folders = work / "sd", work / "ckp"
     for folder, write in zip(folders, (write_sd, write_tvt), strict=True):
         if not folder.exists():

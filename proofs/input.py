@@ -1,4 +1,4 @@
-"""Tell how fast training images are degraded, beside the published arithmetic, and how long a step waits for them.
+"""How fast training images are degraded, beside the published arithmetic, and how long a step waits for them.
 
     python -m proofs.input --images DIR [--crop 512] [--batch 12] [--rounds 20] [--steps 0.1 0.3 1.0]
 
@@ -52,12 +52,12 @@ class Options:
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Figures of both presets."""
+    """Measure both presets."""
     return {name: throughput(preset, options) | waiting(preset, options) for name, preset in PRESETS.items()}
 
 
 def throughput(preset: Degradation, options: Options) -> dict[str, float]:
-    """Degraded crops per second of one core's time: ours, the published arithmetic's, and the ratio.
+    """Count the crops degraded per second of one core's time: ours, the published arithmetic's, and the ratio.
 
     Both degrade the same crops by the same parameters and take turns. What counts is the time that the thread ran,
     so that other work on the machine tells little; the first round loads and does not count.
@@ -79,19 +79,19 @@ def throughput(preset: Degradation, options: Options) -> dict[str, float]:
 def ours(
     batch: UInt8[np.ndarray, "b h w 3"], drawn: list[Parameters], generator: np.random.Generator
 ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-    """The batch, image by image."""
+    """Degrade the batch, image by image."""
     return [apply(image, parameters, generator) for image, parameters in zip(batch, drawn, strict=True)]
 
 
 def thread_seconds(call: Callable[[], Any]) -> float:
-    """Time that this thread ran."""
+    """Make the call, and return the seconds that this thread ran."""
     start = time.thread_time()
     call()
     return time.thread_time() - start
 
 
 def waiting(preset: Degradation, options: Options) -> dict[str, float]:
-    """For each duration of a step, the share of the time in which it waits for a batch."""
+    """Return, for each duration of a step, the share of the time in which it waits for a batch."""
     config = DataConfig(
         path=str(options.images),
         crop=options.crop,
@@ -115,7 +115,7 @@ def _waiting_share(config: DataConfig, step: float, count: int) -> float:
 
 
 def table(figures: Mapping[str, Mapping[str, float]]) -> str:
-    """The table in Markdown."""
+    """Make the table in Markdown."""
     waits = [key for key in next(iter(figures.values())) if key.startswith("waiting_")]
     header = ["preset", "ours, crops/s/core", "published", "ratio", "median ratio"]
     header += [f"waiting at {key.removeprefix('waiting_')} a step" for key in waits]
@@ -128,7 +128,7 @@ def table(figures: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def main() -> None:
-    """Measures, prints the table, and writes it."""
+    """Measure, print the table, and write it."""
     options = tyro.cli(Options, description=__doc__)
     # The time of one core is told, which is the time that this thread runs.
     cv2.setNumThreads(1)

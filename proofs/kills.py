@@ -2,9 +2,9 @@
 
     python -m proofs.kills [--stage toy] [--kills 50] [--steps 2000] [--out runs/kills]
 
-Trains one of the tests' stages by train.py, a linear one or one of the five with a few channels, whole and then killed,
-each with a compilation cache of its own. Nothing but that same command puts a killed run right. The exit status is 1 if
-anything differs.
+Trains a small stage by train.py, a linear one or one of the five with a few channels, whole and then killed, each with
+a compilation cache of its own. Nothing but that same command puts a killed run right. The exit status is 1 if anything
+differs.
 """
 
 import json
@@ -40,7 +40,7 @@ class Options:
     """What is killed, and how often.
 
     Attributes:
-        stage: which of the tests' stages; those that it starts from are trained first.
+        stage: that of proofs/toy.py, or one of proofs/micro.py; those that it starts from are trained first.
         kills: how many.
         steps: of the run, enough that it does not end before the last kill.
         seed: of the moments.
@@ -79,7 +79,7 @@ class Run:
     startup = 0.0
 
     def __init__(self, root: Path, name: str, stage: str, steps: int) -> None:
-        """Nothing is started yet."""
+        """Name the files and the command; start nothing yet."""
         self.workdir = root / name
         self.config = "proofs/toy.py" if stage == "toy" else "proofs/micro.py"
         self._printed = self.workdir.with_suffix(".txt")
@@ -95,7 +95,7 @@ class Run:
         self._command = ["train.py", f"--config={self.config}", f"--workdir={self.workdir}", *changes]
 
     def finish(self) -> None:
-        """Trains to the end.
+        """Train to the end.
 
         Raises:
             ValueError: the exit status is not 0.
@@ -105,7 +105,7 @@ class Run:
             raise ValueError(f"the run in {self.workdir} ended with status {process.returncode}; see {self._printed}")
 
     def kill(self, starting: float, training: float) -> str:
-        """Starts the run, kills it after so many seconds of either, and returns what it was at.
+        """Start the run, kill it after so many seconds of starting or of training, and return what it was at.
 
         Raises:
             ValueError: the run ended by itself.
@@ -120,31 +120,31 @@ class Run:
         return phase
 
     def newest(self) -> int:
-        """Step of the newest checkpoint; 0 where there is none."""
+        """Return the step of the newest checkpoint; 0 where there is none."""
         return max((int(path.name) for path in self._checkpoints() if path.name.isdigit()), default=0)
 
     def cut_off(self) -> set[tuple[str, int]]:
-        """Parts of checkpoints, by name and inode."""
+        """Return the parts of checkpoints that were cut off, by name and inode."""
         return {(path.name, path.stat().st_ino) for path in self._checkpoints() if "tmp" in path.name}
 
     def end(self) -> tuple[Any, Any]:
-        """State and position in the data of the newest checkpoint."""
+        """Read the state and the position in the data of the newest checkpoint."""
         path = self.workdir / "checkpoints" / str(self.newest())
         warnings.filterwarnings("ignore", message="Sharding info not provided")  # there is one device
         metadata = ocp.checkpointables_metadata(path).custom_metadata
         return ocp.load_checkpointables(path)["state"], metadata["host"]["data"]
 
     def damaged(self) -> int:
-        """Checkpoints set aside because they could not be read."""
+        """Count the checkpoints set aside because they could not be read."""
         return sum(path.suffix == ".corrupt" for path in self._checkpoints())
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, without what it tells of the machine."""
+        """Read the lines of metrics.jsonl, without what they tell of the machine."""
         lines = map(json.loads, (self.workdir / "metrics.jsonl").read_text().splitlines())
         return [{name: value for name, value in line.items() if name not in SPEED} for line in lines]
 
     def model(self) -> dict[str, bytes]:
-        """The files of the exported model."""
+        """Read the files of the exported model."""
         folder = self.workdir / "model"
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -152,7 +152,7 @@ class Run:
         return (self.workdir / "checkpoints").glob("*")
 
     def _start(self, starting: float, training: float) -> tuple[subprocess.Popen[bytes], str]:
-        """Starts or goes on, and returns after so many seconds of either, or at the end, with what it was at."""
+        """Start or go on; return, with the phase, after so many seconds of starting or of training, or at the end."""
         begin = time.monotonic()
         self._printed.parent.mkdir(exist_ok=True)
         with open(self._printed, "wb") as printed:
@@ -175,7 +175,7 @@ class Run:
 
 
 def kill_often(run: Run, options: Options) -> Found:
-    """Kills and goes on, `options.kills` times, and lets the run end."""
+    """Kill and go on, `options.kills` times, and let the run end."""
     moments, found = random.Random(options.seed), Found()
     for i in range(options.kills):
         before, parts = run.newest(), run.cut_off()
@@ -193,7 +193,7 @@ def kill_often(run: Run, options: Options) -> Found:
 
 
 def differences(a: Run, b: Run) -> list[str]:
-    """What differs between the ends of two runs: arrays of the state, data position, files of the model, log."""
+    """List what differs between the ends of two runs: arrays of the state, data position, files of the model, log."""
     (state, position), other = a.end(), b.end()
     pairs = zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(other[0]), strict=True)
     differing = [
@@ -207,7 +207,11 @@ def differences(a: Run, b: Run) -> list[str]:
 
 
 def main() -> None:
-    """Trains, kills, compares and tells."""
+    """Train, kill, compare and tell.
+
+    Raises:
+        ValueError: something differs, or a run failed.
+    """
     options = tyro.cli(Options)
     root = options.out.absolute()
     micro.write_images(root / "images")
@@ -227,7 +231,7 @@ def main() -> None:
 
 
 def _before(stage: str) -> list[str]:
-    """The stages that it starts from, first to last."""
+    """List the stages that it starts from, first to last."""
     return list(dict.fromkeys(name for before in micro.NEEDS.get(stage, ()) for name in (*_before(before), before)))
 
 

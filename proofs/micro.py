@@ -59,7 +59,7 @@ GAN: dict[str, Any] = {
 
 
 def stage(name: str, runs: Path) -> Any:
-    """The stage that reads the models of the runs before it under `runs`."""
+    """Make the stage that reads the models of the runs before it under `runs`."""
     model = {before: str(runs / before / "model") for before in NEEDS}
     match name:
         case "vae":
@@ -84,7 +84,7 @@ def stage(name: str, runs: Path) -> Any:
 
 
 def micro_config(name: str, root: Path, **changes: Any) -> TrainConfig:
-    """Four steps of two crops; `root` has the folders images and runs."""
+    """Configure four steps of two crops; `root` has the folders images and runs."""
     degraded = name in ("prior", "adapt")
     data = DataConfig(path=str(root / "images"), crop=CROP, batch=2, flips=False, degradation=TVT if degraded else None)
     every = {"log_every": 1, "evaluate_every": 1000, "save_every": MIDDLE, "evaluation_batches": 1}
@@ -93,7 +93,7 @@ def micro_config(name: str, root: Path, **changes: Any) -> TrainConfig:
 
 
 def write_images(folder: Path) -> None:
-    """Three pictures of gradients and a little noise, each one crop large."""
+    """Write three pictures of gradients and a little noise, each one crop large."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[:CROP, :CROP] / CROP
@@ -104,5 +104,5 @@ def write_images(folder: Path) -> None:
 
 
 def config() -> TrainConfig:
-    """For `train.py --config=proofs/micro.py`: MICRO_STAGE names the stage, MICRO_ROOT the folder."""
+    """Configure `train.py --config=proofs/micro.py`: MICRO_STAGE names the stage, MICRO_ROOT the folder."""
     return micro_config(os.environ["MICRO_STAGE"], Path(os.environ["MICRO_ROOT"]), save_every=1)

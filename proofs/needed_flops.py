@@ -9,7 +9,7 @@ from tvt_jax.train import flops
 
 
 def count_needed_flops(jaxpr: Any, trained: Sequence[bool]) -> flops.Flops:
-    """FLOPs of a loss and its gradients, with nothing computed twice: what reverse mode cannot do without.
+    """Count the FLOPs of a loss and its gradients that reverse mode cannot do without: nothing is computed twice.
 
     A product is made once forwards, and once more for each of its operands that depend on what is trained.
 
@@ -21,7 +21,7 @@ def count_needed_flops(jaxpr: Any, trained: Sequence[bool]) -> flops.Flops:
 
 
 def _needed(jaxpr: Any, trained: Sequence[bool]) -> tuple[flops.Flops, list[bool]]:
-    """FLOPs, and which results depend on what is trained, when these inputs do."""
+    """Count FLOPs, and tell which results depend on what is trained, given which inputs do."""
     depending = dict(zip(jaxpr.invars, trained, strict=True))
     counts = []
     for equation in flops.used_equations(jaxpr):
@@ -51,7 +51,7 @@ def _needed_of_equation(equation: Any, inputs: list[bool]) -> tuple[flops.Flops,
 
 
 def _carried_around(body: Any, inputs: list[bool], constants: int, carried: int) -> list[bool]:
-    """Which inputs of a loop's body depend on what is trained, in some round."""
+    """Tell which inputs of a loop's body depend on what is trained, in some round."""
     while True:
         _, outputs = _needed(body, inputs)
         carry = slice(constants, constants + carried)

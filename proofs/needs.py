@@ -43,7 +43,7 @@ class Options:
 
 
 def measure(config: TrainConfig, devices: list[Any]) -> dict[str, Any]:
-    """FLOPs of an image in T, and bytes of UNet weights in GB.
+    """Count the FLOPs of an image, in T, and the bytes of UNet weights, in GB.
 
     Raises:
         ValueError: the configuration is not of an adapt stage.
@@ -64,7 +64,7 @@ def measure(config: TrainConfig, devices: list[Any]) -> dict[str, Any]:
 
 
 def needed(program: Program, batch: dict[str, Any], stage: AdaptStage) -> Flops:
-    """What reverse mode cannot do without for the losses of student and fake score."""
+    """Count what reverse mode cannot do without for the losses of student and fake score."""
     student, fake = program.state.params["student"], program.state.params["fake"]
     rng = jax.eval_shape(lambda: jax.random.key(0))
 
@@ -81,14 +81,14 @@ def needed(program: Program, batch: dict[str, Any], stage: AdaptStage) -> Flops:
 
 
 def needed_for(loss: Any, trained: Any, others: tuple[Any, ...]) -> Flops:
-    """The same for one loss, and gradients by its first argument."""
+    """Count the same for one loss, and gradients by its first argument."""
     jaxpr = jax.make_jaxpr(loss)(trained, *others).jaxpr
     wanted = [True] * len(jax.tree.leaves(trained))
     return count_needed_flops(jaxpr, wanted + [False] * (len(jaxpr.invars) - len(wanted)))
 
 
 def weights(program: Program, stage: AdaptStage) -> dict[str, float]:
-    """Bytes of UNet weights in GB: what is held here, and three UNets of which two are trained in float32."""
+    """Count the bytes of UNet weights in GB: held here, trained in float32, and three UNets, two of them trained."""
     student, prior = (count_parameters(param_shapes(shape)) for shape in (stage.student, stage.prior))
     held = [*jax.tree.leaves(program.frozen["prior"]), *jax.tree.leaves(program.state.params)]
     return {
@@ -99,7 +99,7 @@ def weights(program: Program, stage: AdaptStage) -> dict[str, float]:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """Both tables in Markdown."""
+    """Make both tables in Markdown."""
     least = sum(figures["flops"]["needed"])
     flops = [
         [name, f"{sum(both):.2f}", f"{both[0]:.2f}", f"{both[1]:.2f}", f"{sum(both) / least:.3f}"]
@@ -112,7 +112,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Entry point."""
+    """Count, and write and print the tables."""
     options = tyro.cli(Options, description=__doc__)
     figures = measure(load_config(str(options.config), []), topology_devices(options.topology))
     report.write(options.out, figures, table(figures))

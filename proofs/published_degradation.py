@@ -32,7 +32,7 @@ TO_RGB = torch.linalg.inv(TO_YCC)
 
 
 def _cosines() -> torch.Tensor:
-    """The transform of a block of 8x8 as a matrix of 64x64; its transpose is the way back."""
+    """Make the transform of a block of 8x8 as a matrix of 64x64; its transpose is the way back."""
     place = torch.arange(8.0)
     rows = torch.cos((2 * place[None] + 1) * place[:, None] * math.pi / 16) / 2
     rows[0] /= math.sqrt(2)

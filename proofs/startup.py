@@ -42,7 +42,7 @@ class Options:
 
 
 def prepare(work: Path) -> None:
-    """Model folders of Stable Diffusion's and the release's size, and a few pictures of noise."""
+    """Make model folders of Stable Diffusion's and the release's size, and a few pictures of noise."""
     sd, tvt = write_missing(work)
     for name, words in (("prior", ()), ("vae", ("--tvt", tvt))):
         if not (work / name).exists():
@@ -55,7 +55,7 @@ def prepare(work: Path) -> None:
 
 
 def command(work: Path, workdir: Path) -> list[str]:
-    """What starts the adapt stage for one step."""
+    """Make the command that starts the adapt stage for one step."""
     changes = {
         "stage.prior_source": work / "prior",
         "stage.vae_source": work / "vae",
@@ -72,7 +72,9 @@ def command(work: Path, workdir: Path) -> list[str]:
 
 
 def watch(words: list[str], cache: Path) -> dict[str, float]:
-    """Seconds from the start until the state is made, the step is compiled, and the first step is done.
+    """Start training; return the seconds until the state is made, the step is compiled, and the first step is done.
+
+    The seconds of compiling the step stand beside them, in `compiling`.
 
     Raises:
         ValueError: training ended before that.
@@ -94,7 +96,7 @@ def watch(words: list[str], cache: Path) -> dict[str, float]:
 
 
 def measure(options: Options) -> Iterator[tuple[str, dict[str, float]]]:
-    """Starts twice, from nothing."""
+    """Start twice, from nothing."""
     work = options.work.absolute()
     prepare(work)
     for folder in ("runs", "cache"):
@@ -104,7 +106,7 @@ def measure(options: Options) -> Iterator[tuple[str, dict[str, float]]]:
 
 
 def table(figures: dict[str, dict[str, float]]) -> str:
-    """A row a start."""
+    """Make a table, a row a start."""
     header = ["seconds", "state made", "step compiled", "first step done", "in all but compiling the step"]
     rows = [
         [
@@ -118,7 +120,7 @@ def table(figures: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    """Entry point."""
+    """Measure, and write and print the table."""
     options = tyro.cli(Options, description=__doc__)
     figures = dict(measure(options))
     report.write(options.work / "startup", figures, table(figures))

@@ -43,7 +43,7 @@ class ToyStage:
 
     @property
     def evaluated(self) -> tuple[str, ...]:
-        """Name what is evaluated."""
+        """The names of what is evaluated."""
         return ("mse",)
 
     def problems(self, data: DataConfig) -> Iterable[str]:
@@ -106,7 +106,7 @@ def _predict(params: PyTree, x: Array) -> Array:
 
 
 def write_images(folder: Path) -> Path:
-    """A dozen pictures of noise."""
+    """Write a dozen pictures of noise, and return their folder."""
     folder.mkdir(exist_ok=True)
     generator = np.random.default_rng(0)
     for i in range(12):
@@ -115,7 +115,7 @@ def write_images(folder: Path) -> Path:
 
 
 def toy_config(images: Path, **changes: Any) -> TrainConfig:
-    """Six steps of four 16x16 crops."""
+    """Configure six steps of four 16x16 crops."""
     data = DataConfig(path=str(images), crop=16, batch=4, degradation=None)
     every = {"log_every": 2, "evaluate_every": 3, "save_every": 2, "evaluation_batches": 2}
     defaults: dict[str, Any] = {
@@ -129,5 +129,5 @@ def toy_config(images: Path, **changes: Any) -> TrainConfig:
 
 
 def config() -> TrainConfig:
-    """For `train.py --config=tests/train/toy.py`: the pictures' folder is in TOY_IMAGES."""
+    """Configure `train.py --config=proofs/toy.py`: TOY_IMAGES names the folder of pictures."""
     return toy_config(Path(os.environ["TOY_IMAGES"]))

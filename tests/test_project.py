@@ -48,7 +48,7 @@ MAY_IMPORT = {
         *("tvt_jax", "data", "evaluation", "files", "inference", "metrics", "model_folder", "models", "pixels"),
         *("stages", "train.config"),
     ),
-    "tools": ("tvt_jax", "data", "files", "model_folder"),
+    "tools": ("tvt_jax", "data", "files", "model_folder", "train.config"),
     "proofs": (
         *("benchmarks", "convert", "convert.verify", "data", "inference", "losses", "model_folder", "models"),
         *("pixels", "stages", "train", "train.state"),

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-# Stage -> what is drawn of its training, and of its evaluation. In training the adapt stage's losses are weighted.
+# Stage -> what is drawn of its training, and of its evaluation.
 STAGES = {
     "vae": (["reconstruction"], ["lpips-alex"]),
     "decoder": (["reconstruction"], ["lpips-alex", "dists"]),
     "encoder": (["reconstruction"], ["lpips-alex", "dists"]),
     "prior": (["noise_error"], ["noise_error"]),
-    "adapt": ([], ["lpips-alex", "dists"]),
+    "adapt_latents": (["latent"], ["lpips-alex", "dists"]),
+    "adapt": (["lpips-alex", "dists"], ["lpips-alex", "dists"]),
+    "adapt_large": (["lpips-alex", "dists"], ["lpips-alex", "dists"]),
 }
 
 
 def main(runs: Path, out: Path) -> None:
-    """One panel a stage: the training loss a line, the held-out evaluation as dots."""
+    """Draw one panel a stage: the training loss as a line, the held-out evaluation as dots."""
     stages = {name: metrics for name, metrics in STAGES.items() if (runs / name / "metrics.jsonl").is_file()}
     figure, axes = plt.subplots(1, len(stages), figsize=(3.2 * len(stages), 2.6), squeeze=False)
     for axis, (name, (trained, evaluated)) in zip(axes[0], stages.items(), strict=True):
@@ -35,7 +37,7 @@ def main(runs: Path, out: Path) -> None:
 
 
 def draw(axis: plt.Axes, lines: list[dict], kind: str, metric: str) -> None:
-    """Add one metric of one kind of line."""
+    """Draw one metric of one kind of line in the log."""
     points = [(line["step"], line[metric]) for line in lines if line["kind"] == kind and metric in line]
     axis.plot(*zip(*points, strict=True), "o" if kind == "evaluate" else "-", markersize=3, label=f"{kind}: {metric}")
 

@@ -42,7 +42,7 @@ def main(model: Path | None = None, out: Path = ROOT / "demo") -> None:
 
 
 def side_by_side(photos: dict[str, Photo]) -> Image.Image:
-    """One column a photo: its name, the whole of it, and a row for each of CROPS, enlarged to the same width."""
+    """Make one column a photo: its name, the whole of it, and a row for each of CROPS, enlarged to the same width."""
     columns = [column(name, photo) for name, photo in photos.items()]
     width, height = columns[0].size
     sheet = Image.new("RGB", (len(columns) * (width + GAP) - GAP, height), "white")
@@ -52,7 +52,7 @@ def side_by_side(photos: dict[str, Photo]) -> Image.Image:
 
 
 def column(name: str, photo: Photo) -> Image.Image:
-    """The label, the photo with the crops framed, and below it the crops: larger pixels, nothing smoothed."""
+    """Stack the label, the photo with the crops framed, and the crops: larger pixels, nothing smoothed."""
     whole = Image.fromarray(photo)
     width = whole.width
     rows = [framed(whole)]
@@ -72,7 +72,7 @@ def column(name: str, photo: Photo) -> Image.Image:
 
 
 def framed(photo: Image.Image) -> Image.Image:
-    """A copy with a rectangle around each of CROPS."""
+    """Copy the photo, with a rectangle around each of CROPS."""
     copy = photo.copy()
     for (left, top), colour in CROPS.items():
         ImageDraw.Draw(copy).rectangle((left, top, left + CROP[0], top + CROP[1]), outline=colour, width=2)

@@ -1,4 +1,4 @@
-"""Put a trained model into the package, as float16: python tools/embed_model.py MODEL"""
+"""Put a trained model into the package, as float16: python tools/embed_model.py MODEL [OUT]"""
 
 import sys
 from dataclasses import replace
@@ -10,20 +10,20 @@ TARGET = Path(__file__).resolve().parent.parent / "tvt_jax" / "pretrained" / "ti
 LARGEST = 24 * 2**20
 
 
-def main(source: Path) -> None:
-    """Write the folder anew, keep its README, and refuse to leave more than LARGEST bytes."""
-    card = TARGET / "README.md"
+def main(source: Path, target: Path = TARGET) -> None:
+    """Write the folder anew, keep its README, and fail if it is larger than LARGEST bytes."""
+    card = target / "README.md"
     text = card.read_text() if card.is_file() else ""
     folder = read_model(source)
     licence = "Apache-2.0; README.md lists the photos it was trained on and their licences"
-    write_model(TARGET, replace(folder, card=replace(folder.card, licence=licence)), dtype="float16")
+    write_model(target, replace(folder, card=replace(folder.card, licence=licence)), dtype="float16")
     card.write_text(text)
-    size = sum(file.stat().st_size for file in TARGET.rglob("*") if file.is_file())
+    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     parameters = count_parameters(folder.vae) + count_parameters(folder.unet)
-    print(f"{TARGET}: {parameters:,} parameters, {size / 2**20:.1f} MiB")
+    print(f"{target}: {parameters:,} parameters, {size / 2**20:.1f} MiB")
     if size > LARGEST:
         sys.exit(f"error: that is more than the {LARGEST / 2**20:.0f} MiB the package may carry")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

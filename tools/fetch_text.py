@@ -78,7 +78,7 @@ def backgrounds(photos: Path | None, split: str) -> dict[str, np.ndarray]:
 
 
 def piece(photo: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator) -> UInt8[np.ndarray, "side side 3"]:
-    """A square out of a photo, shrunk."""
+    """Cut a square out of a photo, shrunk."""
     side = int(generator.uniform(0.4, 1) * min(photo.shape[:2]))
     top, left = (int(generator.integers(length - side + 1)) for length in photo.shape[:2])
     square = photo[top : top + side, left : left + side]

@@ -14,7 +14,7 @@ Statistic = Float[np.ndarray | jax.Array, " c"]
 
 
 def adain(result: Pixels, reference: Pixels) -> Pixels:
-    """`result` with each channel's mean and standard deviation made those of `reference` (both in [-1, 1]).
+    """Make the mean and standard deviation of each channel of `result` those of `reference` (both in [-1, 1]).
 
     Adaptive instance normalisation as in StableSR and TVT: sample variance plus 1e-5, for pixels in [0, 1].
     """
@@ -24,7 +24,7 @@ def adain(result: Pixels, reference: Pixels) -> Pixels:
 
 
 def wavelet(result: Pixels, reference: Pixels) -> Pixels:
-    """High frequencies of `result` with the low frequencies of `reference`: five levels of a dilated 3x3 blur.
+    """Put the low frequencies of `reference` in place of those of `result`: five levels of a dilated 3x3 blur.
 
     StableSR's wavelet fix, which is result - low(result) + low(reference); low is linear, so it is applied once.
     """
@@ -32,7 +32,7 @@ def wavelet(result: Pixels, reference: Pixels) -> Pixels:
 
 
 def low_frequencies(image: Pixels, levels: int) -> Pixels:
-    """`image` blurred `levels` times by [1 2 1] x [1 2 1] / 16, dilated by 1, 2, 4 ..., borders replicated."""
+    """Blur an image `levels` times by [1 2 1] x [1 2 1] / 16, dilated by 1, 2, 4 ..., borders replicated."""
     for level in range(levels):
         for axis in (0, 1):
             image = _blur(image, 2**level, axis)

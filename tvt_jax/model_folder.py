@@ -219,7 +219,7 @@ def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:
 
 
 def with_middle(config: AutoencoderKLConfig, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """State dict of a VAE; one without middle blocks gets blocks that change nothing; diffusers expects them."""
+    """Add the middle blocks that diffusers expects to a VAE's state dict; where it has none, they change nothing."""
     tensors = dict(tensors)
     if not config.mid_block:
         channels = config.block_out_channels[-1]

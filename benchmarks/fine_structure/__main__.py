@@ -51,7 +51,7 @@ class Options:
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """All figures: `texture` and `charts` by the method's name, `text` by where it stands."""
+    """Return all figures: `texture` and `charts` by the method's name, `text` by where it stands."""
     reader = text.load_reader()
     scripts = {"English": (text.bundled_fonts(), None), "Chinese": (text.chinese_fonts(), pages.chinese_word)}
     ours = {str(path): tvt_jax.load(path).upscale for path in options.model} or {"ours": tvt_jax.load().upscale}
@@ -68,7 +68,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def measure_pairs(options: Options, methods: Methods, reader: text.Reader) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Means over the pairs of what `spectrum.compare` gives, and the text on them; no text if they bear none."""
+    """Average over the pairs what `spectrum.compare` gives, and read the text on them; no text if they bear none."""
     pairs, _ = find_pairs(options.bench / "test_LR", options.bench / "test_HR")
     names = list(pairs)[: options.limit]
     published = dict(_results(given, options.bench / "test_HR", names) for given in options.sr)
@@ -90,7 +90,7 @@ def measure_pairs(options: Options, methods: Methods, reader: text.Reader) -> tu
 
 
 def _results(given: str, truth: Path, names: Sequence[str]) -> tuple[str, Pairs]:
-    """Name and files of the results that NAME=DIR tells."""
+    """Return the name that NAME=DIR gives, and the files of the results in the folder."""
     name, found, folder = given.partition("=")
     if not found:
         raise ValueError(f"--sr {given} is not of the form NAME=DIR")
@@ -101,14 +101,14 @@ def _results(given: str, truth: Path, names: Sequence[str]) -> tuple[str, Pairs]
 
 
 def as_squares(image: Picture) -> Picture:
-    """Each pixel becomes a square of 4x4: the boxes of the text stay where they are, and nothing is added."""
+    """Make each pixel a square of 4x4: the boxes of the text stay where they are, and nothing is added."""
     return image.repeat(4, axis=0).repeat(4, axis=1)
 
 
 def measure_pages(
     script: str, fonts: Sequence[Path], word: text.Word | None, methods: Methods, reader: text.Reader, count: int
 ) -> dict[str, Any]:
-    """The text of the pages themselves, of the degraded ones as they are, and of what each method makes of those."""
+    """Read the pages themselves, the degraded ones as they are, and what each method makes of those."""
     lines: dict[str, list[errors.Line]] = defaultdict(list)
     for page in tqdm(list(pages.draw(fonts, word, count, SIDE)), desc=script, unit="page"):
         shown = {"HR": page.page.image, "LR": as_squares(page.small)}
@@ -119,7 +119,7 @@ def measure_pages(
 
 
 def chart_figures(upscale: Callable[[Picture], Picture] | None) -> dict[str, float]:
-    """Rise of the edge and modulation of each period: of the charts, or of them at a quarter of the size, enlarged."""
+    """Measure the edge's rise and each period's modulation: of the charts, or of what is enlarged from a quarter."""
 
     def shown(chart: Picture) -> Picture:
         return chart if upscale is None else upscale(charts.quarter(chart))
@@ -131,7 +131,7 @@ def chart_figures(upscale: Callable[[Picture], Picture] | None) -> dict[str, flo
 
 
 def main() -> None:
-    """Measures, prints the tables, and writes all where asked."""
+    """Measure, print the tables, and write all where asked."""
     options = tyro.cli(Options)
     figures = measure(options)
     print(present.tables(figures))

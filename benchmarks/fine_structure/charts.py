@@ -14,38 +14,38 @@ _RIM = 16  # pixels at the border that are left out
 
 
 def _across(side: int) -> Float[np.ndarray, "side side"]:
-    """Distance of each pixel from a line through the middle, nearly upright."""
+    """Return each pixel's distance in pixels from a nearly upright line through the middle, negative on the left."""
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     return x * np.cos(ANGLE) + y * np.sin(ANGLE)
 
 
 def _picture(values: Float[np.ndarray, "h w"]) -> Picture:
-    """From [0, 1], dark to light."""
+    """Turn values in [0, 1] into grey, dark to light."""
     grey = np.rint(DARK + (LIGHT - DARK) * values).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
 def edge(side: int, sigma: float = 0.4) -> Picture:
-    """A slanted edge, dark on the left, blurred by a Gaussian of that deviation in pixels."""
+    """Draw a slanted edge, dark on the left, blurred by a Gaussian of deviation `sigma` in pixels."""
     return _picture(ndtr(_across(side) / sigma))
 
 
 def line_pairs(side: int, period: float) -> Picture:
-    """Slanted lines, dark and light by turns, of sinusoidal profile: sharper ones would hold other periods too."""
+    """Draw slanted lines, dark and light by turns, of sinusoidal profile: sharper ones would hold other periods too."""
     return _picture(0.5 + 0.5 * np.sin(2 * np.pi * _across(side) / period))
 
 
 def quarter(picture: Picture) -> Picture:
-    """A quarter of the size, each pixel the mean of 4x4: what an ideal camera of fewer pixels sees."""
+    """Shrink to a quarter of the size, each pixel the mean of 4x4: what an ideal camera of fewer pixels sees."""
     height, width, channels = picture.shape
     means = picture.reshape(height // 4, 4, width // 4, 4, channels).mean((1, 3))
     return np.rint(means).astype(np.uint8)
 
 
 def rise(picture: Picture) -> float:
-    """Pixels that a picture of `edge` takes from 10 to 90 % of its own contrast; a Gaussian edge 2.563 sigma.
+    """Count the pixels that a picture of `edge` takes from 10 to 90 % of its own contrast; 2.563 sigma for a Gaussian.
 
-    Counted outwards from the middle of the rise, so that overshoot and ripples make no difference.
+    The count goes outwards from the middle of the rise, so that overshoot and ripples make no difference.
     """
     places = np.arange(-_REACH, _REACH + _STEP / 2, _STEP)
     profile = _profile(picture.mean(axis=-1), places)
@@ -58,7 +58,7 @@ def rise(picture: Picture) -> float:
 
 
 def _profile(grey: Float[np.ndarray, "h w"], places: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The mean of the pixels around each distance from the edge."""
+    """Average the pixels around each distance from the edge."""
     inside = slice(_RIM, -_RIM)
     distance = _across(len(grey))[inside, inside].ravel()
     index = np.rint((distance - places[0]) / _STEP).astype(int)
@@ -68,13 +68,13 @@ def _profile(grey: Float[np.ndarray, "h w"], places: Float[np.ndarray, " n"]) ->
 
 
 def _crossing(places: Float[np.ndarray, " n"], profile: Float[np.ndarray, " n"], index: int, level: float) -> float:
-    """Where the profile passes a level between the point `index` and the next."""
+    """Find where the profile passes a level between the point `index` and the next."""
     part = (level - profile[index]) / (profile[index + 1] - profile[index])
     return float(places[index] + part * _STEP)
 
 
 def modulation(picture: Picture, period: float) -> float:
-    """How much of the contrast of `line_pairs` a picture of them has, 1 for all; other periods do not count."""
+    """Measure how much of the contrast of `line_pairs` a picture of them has, 1 for all; other periods do not count."""
     wave = np.exp(2j * np.pi * _across(len(picture)) / period)
     window = np.outer(np.hanning(len(picture)), np.hanning(len(picture)))
     values = (picture.mean(axis=-1) - (DARK + LIGHT) / 2) / (LIGHT - DARK)

@@ -28,7 +28,7 @@ class Line:
 
 
 def summarise(lines: Mapping[str, Sequence[Line]], columns: Sequence[str]) -> dict[str, Any]:
-    """How much was written, and of each method the `rates`, and the `difference` to bicubic with its interval."""
+    """Count what was written; give each method's `rates`, and its `difference` to bicubic with the interval."""
     base = lines["bicubic"]
     return {
         "pictures": len({line.picture for line in base}),
@@ -41,7 +41,7 @@ def summarise(lines: Mapping[str, Sequence[Line]], columns: Sequence[str]) -> di
 
 
 def rates(lines: Sequence[Line], columns: Sequence[str]) -> dict[str, float]:
-    """Character error rate by column; columns without a line are left out."""
+    """Return the character error rate by column; leave out columns without a line."""
     parts = {column: [line for line in lines if column in line.columns] for column in columns}
     return {
         column: text.character_error_rate([line.written for line in part], [line.read for line in part])
@@ -51,7 +51,7 @@ def rates(lines: Sequence[Line], columns: Sequence[str]) -> dict[str, float]:
 
 
 def difference(lines: Sequence[Line], base: Sequence[Line], resamples: int = 2000) -> list[float]:
-    """The error rate less that of `base` on the same pictures, and its 95 % interval over resampled pictures."""
+    """Return the error rate less that of `base` on the same pictures, and its 95 % interval over resampled pictures."""
     edits, characters = _totals(lines).T
     more = edits - _totals(base)[:, 0]
     drawn = np.random.default_rng(0).integers(len(edits), size=(resamples, len(edits)))
@@ -60,7 +60,7 @@ def difference(lines: Sequence[Line], base: Sequence[Line], resamples: int = 200
 
 
 def _totals(lines: Sequence[Line]) -> Float[np.ndarray, "pictures 2"]:
-    """Edits and written characters of each picture."""
+    """Count edits and written characters of each picture."""
     totals: dict[str, list[int]] = {}
     for line in lines:
         total = totals.setdefault(line.picture, [0, 0])

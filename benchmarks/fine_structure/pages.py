@@ -45,12 +45,12 @@ class Page:
 
 
 def chinese_word(generator: np.random.Generator) -> str:
-    """Two to five characters."""
+    """Draw two to five Chinese characters."""
     return "".join(_CHINESE[i] for i in generator.integers(len(_CHINESE), size=generator.integers(2, 6)))
 
 
 def draw(fonts: Sequence[Path], word: text.Word | None, count: int, side: int) -> Iterator[Page]:
-    """`count` pages of each degradation, contrast and range of sizes, always the same; half are light on dark."""
+    """Draw `count` pages of each degradation, contrast and size range, always the same, about half light on dark."""
     for i, (name, contrast, sizes) in enumerate([*product(DEGRADATIONS, CONTRASTS, SIZES)] * count):
         generator = np.random.default_rng(i)
         light, dark = (_PAPER,) * 3, (_PAPER - contrast,) * 3
@@ -63,7 +63,7 @@ def draw(fonts: Sequence[Path], word: text.Word | None, count: int, side: int) -
 
 
 def read_lines(page: Page, image: Picture, reader: text.Reader) -> list[Line]:
-    """Reads a picture of a page, of the page's size."""
+    """Read a page's lines from a picture of it, of the page's size."""
     found = text.read_page(image, page.page.lines, reader)
     return [
         Line(written=line.text, read=read, picture=page.name, columns=page.columns)

@@ -16,7 +16,7 @@ _COLOURS = {"HR": "black", "LR": "tab:grey", "bicubic": "C0"}  # of those that a
 
 
 def finest(figures: Mapping[str, float]) -> int | None:
-    """The shortest period that keeps `RESOLVED` of its contrast, as all longer ones do; None if none does."""
+    """Find the shortest period that keeps `RESOLVED` of its contrast, as all longer ones do; None if none does."""
     found = None
     for period in sorted(charts.PERIODS, reverse=True):
         if figures[f"{period} px"] < RESOLVED:
@@ -26,7 +26,7 @@ def finest(figures: Mapping[str, float]) -> int | None:
 
 
 def tables(figures: Mapping[str, Any]) -> str:
-    """All tables in Markdown."""
+    """Make all tables in Markdown."""
     parts = [
         report.markdown(
             (f"Texture, {title}", *_bands()),
@@ -61,7 +61,7 @@ def _text_table(title: str, measured: Mapping[str, Any]) -> str:
 
 
 def plot(figures: Mapping[str, Any], path: Path) -> None:
-    """Texture, line pairs, and text of every kind, by method."""
+    """Plot texture, line pairs, and text of every kind, by method."""
     from matplotlib.figure import Figure  # one of the extras: its lack is told by what needs its fonts
 
     figure = Figure(figsize=(12, 7), layout="constrained")

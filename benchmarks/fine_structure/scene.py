@@ -16,7 +16,7 @@ COLUMNS = ("all", *(f"{low}-{high} px high" for low, high in HEIGHTS), "Latin", 
 
 @cache
 def lines_of() -> dict[str, tuple[text.TextLine, ...]]:
-    """What is written where, by the pair's name.
+    """Return what is written where, by the pair's name.
 
     The boxes are a detector's, the text is a recogniser's, both on the truth. Lines that looking at them did not
     confirm were dropped, so the truth itself is read without a mistake.
@@ -30,7 +30,7 @@ def _line(written: str, left: int, top: int, right: int, bottom: int) -> text.Te
 
 
 def read_lines(name: str, image: UInt8[np.ndarray, "h w 3"], reader: text.Reader) -> list[Line]:
-    """Reads a result for the pair of that name; a pair without text gives no lines."""
+    """Read a result for the pair of that name; a pair without text gives no lines."""
     lines = lines_of().get(name, ())
     found = text.read_page(image, lines, reader)
     return [

@@ -10,13 +10,13 @@ BANDS = ((1 / 64, 1 / 32), (1 / 32, 1 / 16), (1 / 16, 1 / 8), (1 / 8, 1 / 4), (1
 
 
 def spectrum(luma: Float[np.ndarray, "h w"]) -> Complex[np.ndarray, "h w"]:
-    """Fourier transform without the mean, under a Hann window: borders that do not fit each other make no energy."""
+    """Fourier-transform without the mean, under a Hann window: borders that do not fit each other make no energy."""
     window = np.outer(np.hanning(luma.shape[0]), np.hanning(luma.shape[1]))
     return np.fft.fft2((luma - luma.mean()) * window)
 
 
 def rings(height: int, width: int) -> Int[np.ndarray, "h w"]:
-    """Index into `BANDS` of each coefficient, by the length of its frequency; -1 for those in none."""
+    """Return the index into `BANDS` of each coefficient, by the length of its frequency; -1 for those in none."""
     length = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     index = np.full(length.shape, -1)
     for i, (low, high) in enumerate(BANDS):
@@ -25,7 +25,7 @@ def rings(height: int, width: int) -> Int[np.ndarray, "h w"]:
 
 
 def compare(image: UInt8[np.ndarray, "h w 3"], truth: UInt8[np.ndarray, "h w 3"]) -> dict[str, list[float]]:
-    """By band: `energy`, the luma's energy over the truth's in dB, and `correlation` with the truth's.
+    """Compare by band: `energy`, the luma's energy over the truth's in dB, and `correlation` with the truth's.
 
     The correlation of all coefficients in a ring is the Fourier ring correlation (Saxton & Baumeister, 1982): 1 for
     equal pictures, 0 for independent ones, whatever their energy.

@@ -13,7 +13,7 @@ from tvt_jax.train.config import TrainConfig
 
 
 def config(**changes: Any) -> TrainConfig:
-    """The stage with `changes`; the learning rate ends at zero."""
+    """Configure the stage with `changes`; the learning rate ends at zero."""
     base, steps = adapt.config(), 240
     stage = adapt_stage(
         steps,

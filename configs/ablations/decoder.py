@@ -13,7 +13,7 @@ from tvt_jax.train.config import TrainConfig
 
 
 def config(**changes: Any) -> TrainConfig:
-    """The stage with `changes`; the learning rate ends at zero."""
+    """Configure the stage with `changes`; the learning rate ends at zero."""
     base, steps = decoder.config(), 100
     assert isinstance(base.stage, DecoderStage)
     stage = replace(base.stage, optimizer=vae_optimizer(steps), adversarial_start=steps // 2)

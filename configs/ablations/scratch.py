@@ -13,7 +13,7 @@ from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:
-    """The decoder stage's settings, without a source."""
+    """Take the decoder stage's settings, without a source."""
     base = decoder.config()
     assert isinstance(base.stage, DecoderStage)
     steps = base.steps + encoder.config().steps

@@ -89,17 +89,17 @@ def adapt_stage(steps: int, learning_rate: float, **changes: Any) -> AdaptStage:
 
 
 def small_crops(data: DataConfig) -> DataConfig:
-    """Twice as many crops of half the side: a VAE learns from many photos, not from large ones."""
+    """Take twice as many crops of half the side: a VAE learns from many photos, not from large ones."""
     return replace(data, crop=data.crop // 2, batch=data.batch * 2)
 
 
 def vae_optimizer(steps: int) -> OptimizerConfig:
-    """Muon for the kernels: Adam's updates follow brightness and find no colour for thousands of steps."""
+    """Use Muon for the kernels: Adam's updates follow brightness and find no colour for thousands of steps."""
     return OptimizerConfig(
         learning_rate=2e-3, kernel_learning_rate=0.02, betas=(0.9, 0.99), warmup=20, decay_until=steps
     )
 
 
 def degraded(data: DataConfig) -> DataConfig:
-    """The same images with their low-resolution counterparts."""
+    """Give the images their low-resolution counterparts."""
     return replace(data, degradation=CAMERA)

@@ -4,54 +4,26 @@ import json
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
 from benchmarks import text
 from benchmarks.fine_structure.scene import lines_of
+from tests.data.text_folder import write_text
 from tvt_jax.data.pipeline import Batch, DataConfig, make_iterator
 from tvt_jax.data.sources import open_source
 from tvt_jax.data.text import drawings, scenes
 from tvt_jax.data.text.excluded import excluded_face, excluded_word
 from tvt_jax.data.text.ink import Line
-from tvt_jax.data.text.manifest import LINE, TEXT_MANIFEST, Manifest, load, save
+from tvt_jax.data.text.manifest import TEXT_MANIFEST, load
 from tvt_jax.data.text.source import SCENES, Scene, seen_aslant
 from tvt_jax.data.text.studio import Studio
-
-SCRIPTS = ("latin", "zh", "figures", "code")
-SIZES = (8, 12, 16, 30, 60)
-
-
-def written(size: int, words: str) -> np.ndarray:
-    """A line of ink."""
-    ink = np.zeros((size, 1024), np.uint8)
-    cv2.putText(ink, words, (2, size - size // 4), cv2.FONT_HERSHEY_SIMPLEX, size / 30, 255, 1, cv2.LINE_AA)
-    return ink
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Text to train on: two faces, four scripts, pages and photos."""
-    rows, inks, breaks = [], [], []
-    for script in range(len(SCRIPTS)):
-        for face in range(2):
-            for size in SIZES:
-                ink = written(size, f"{SCRIPTS[script]} {face} some words of text " * 30)
-                letters = np.flatnonzero(~ink.any(axis=0)).astype(np.int16)
-                at, first = (sum(part.size for part in parts) for parts in (inks, breaks))
-                rows.append((script, face, size, *ink.shape, size - size // 4, at, first, len(letters), 0))
-                inks.append(ink.ravel())
-                breaks.append(letters)
-    generator = np.random.default_rng(0)
-    made = tmp_path_factory.mktemp("text")
-    manifest = Manifest(folder=made, examples=1000, side=128, scripts=SCRIPTS, families=("Plain", "Other"))
-    arrays = {"lines": np.array(rows, LINE), "ink": np.concatenate(inks), "breaks": np.concatenate(breaks)}
-    arrays["pages"] = np.stack([np.tile(written(16, "a page of a manual " * 9)[:, :300], (19, 1)) for _ in range(3)])
-    arrays["backgrounds"] = generator.integers(0, 256, (4, 96, 96, 3), np.uint8)
-    save(manifest, arrays)
-    return made
+    return write_text(tmp_path_factory.mktemp("text"))
 
 
 def take(config: DataConfig, count: int, after: int = 0) -> list[Batch]:

@@ -56,7 +56,7 @@ def fetch_documents(destination: Path) -> list[Path]:
 
 
 def texts(file: Path) -> tuple[str, str]:
-    """The document's text to train on, and that of the pages held out: clean words, one line a page."""
+    """Give the document's text to train on, and that of the pages held out: clean words, one line a page."""
     document = pypdfium2.PdfDocument(file)
     split = {number: held_out for held_out in (False, True) for number in numbers(document, held_out)}
     pages = [_cleaned(document[number].get_textpage().get_text_range()) for number in split]
@@ -71,7 +71,7 @@ def texts(file: Path) -> tuple[str, str]:
 
 
 def numbers(document: pypdfium2.PdfDocument, held_out: bool) -> list[int]:
-    """The numbers of the pages to train on, or of those held out."""
+    """Give the numbers of the pages to train on, or of those held out."""
     pages = range(LEFT_OUT[0], len(document) - LEFT_OUT[1])
     first, last = (round(len(pages) * part) for part in HELD_OUT)
     return [*pages[first:last]] if held_out else [*pages[:first], *pages[last:]]
@@ -97,7 +97,7 @@ def rasterise(file: Path) -> Iterator[Tiles]:
 
 
 def _tiles(ink: UInt8[np.ndarray, "h w"], generator: np.random.Generator) -> Tiles:
-    """Some of those that have ink."""
+    """Choose some of those that have ink."""
     height, width = ink.shape
     corners = [(top, left) for top in range(0, height - TILE, TILE // 2) for left in range(0, width - TILE, TILE // 2)]
     tiles = [ink[top : top + TILE, left : left + TILE] for top, left in generator.permutation(corners)]

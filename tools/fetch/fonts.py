@@ -81,7 +81,7 @@ def _take_fonts(root: Path, patterns: tuple[str, ...], made: Path) -> Path:
 
 
 def faces(destination: Path, characters: Mapping[str, set[str]], held_out: bool) -> list[Face]:
-    """The faces below fonts/ to train with, or those held out, with the texts of which they have all characters.
+    """Give the faces below fonts/ to train with, or those held out, with the texts of which they have all characters.
 
     Faces of the benchmarks are neither. Of large families an even choice is taken.
 
@@ -101,6 +101,6 @@ def faces(destination: Path, characters: Mapping[str, set[str]], held_out: bool)
 
 
 def _covered(font: TTFont, characters: Mapping[str, set[str]]) -> tuple[str, ...]:
-    """The texts of which the face has every character."""
+    """Give the texts of which the face has every character."""
     known = font.getBestCmap() or {}
     return tuple(text for text, needed in characters.items() if all(ord(character) in known for character in needed))

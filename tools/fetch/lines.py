@@ -41,7 +41,7 @@ def draw_lines(
 
 
 def _scripts(face: Face) -> dict[str, list[str]]:
-    """The texts that a face can write, by script."""
+    """Give the texts that a face can write, by script."""
     scripts: dict[str, list[str]] = {}
     for text in face.texts:
         script = text.split("_")[0]
@@ -61,7 +61,7 @@ def _lines(face: Face, writing: Writing) -> Iterator[tuple[str, int, Line]]:
 
 
 def draw(font: ImageFont.FreeTypeFont, text: str) -> Line:
-    """A line of text, as long as the text but no longer than WIDTH; raises ValueError if the face draws nothing."""
+    """Draw a line of text, as long as the text but no longer than WIDTH; ValueError if the face draws nothing."""
     base = int(2 * font.size)
     image = Image.new("L", (WIDTH, 2 * base))
     ImageDraw.Draw(image).text((int(font.size / 4), base), text, fill=255, font=font, anchor="ls")
@@ -74,7 +74,7 @@ def draw(font: ImageFont.FreeTypeFont, text: str) -> Line:
 
 
 def _breaks(empty: Bool[np.ndarray, " n"], size: float) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " k"]]:
-    """The middles of the empty columns between letters, and those where there are so many that it is a space."""
+    """Find the middles of the empty columns between letters, and those where there are so many that it is a space."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], empty, [False]]).astype(np.int8)))
     starts, stops = edges[::2], edges[1::2]
     middles, spaces = (starts + stops) // 2, stops - starts >= size / 5

@@ -41,7 +41,7 @@ class Photo:
 
 
 def find_photos(package: Package, root: Path) -> list[Path]:
-    """The package's photos, in a fixed order.
+    """Give the package's photos, in a fixed order.
 
     Raises:
         RuntimeError: A pattern found nothing: the package is not the one that was looked through.
@@ -62,7 +62,7 @@ def is_left_out(path: Path, without: tuple[str, ...]) -> bool:
 
 
 def read_photo(path: Path) -> Image.Image:
-    """An upright RGB image of a picture file, or of a vc2 raw file: planes G, B, R of 4256x2832 uint16."""
+    """Read an upright RGB image of a picture file, or of a vc2 raw file: planes G, B, R of 4256x2832 uint16."""
     if path.suffix == ".raw":
         green, blue, red = np.fromfile(path, "<u2").reshape(3, 2832, 4256).astype(np.uint32)
         return Image.fromarray(((np.stack([red, green, blue], -1) + 128) // 257).astype(np.uint8))
@@ -86,7 +86,7 @@ def difference_hash(image: Image.Image) -> int:
 
 
 def licence_of(package: Package, root: Path, path: Path) -> str:
-    """The licence's short name: from the package's metadata, for Debian the last stanza that fits."""
+    """Give the licence's short name: from the package's metadata, for Debian the last stanza that fits."""
     if package.licence:
         return package.licence
     if package.registry == "npm":

@@ -14,7 +14,7 @@ Registry = Literal["apt", "npm", "pip"]
 
 
 def bare_name(package: str) -> str:
-    """A package's name without scope and version: npm and pip packages are pinned as NAME@VERSION and NAME==VERSION."""
+    """Give a package's name without scope and version: npm's and pip's are pinned as NAME@VERSION, NAME==VERSION."""
     return re.split("@|==", package.rsplit("/", 1)[-1])[0]
 
 

@@ -284,7 +284,7 @@ def _draw_kernel(config: Degradation, sigma: Range, generator: np.random.Generat
 
 
 def _draw_around_one(limits: Range, generator: np.random.Generator) -> float:
-    """Below or above 1 with equal chance, as published: a range that starts at 1 gives exactly 1 half the time."""
+    """Draw below or above 1 with equal chance, as published: a range from 1 gives exactly 1 half the time."""
     return generator.uniform(limits[0], 1) if _chance(generator, 0.5) else generator.uniform(1, limits[1])
 
 
@@ -306,7 +306,7 @@ def _chance(generator: np.random.Generator, probability: float) -> bool:
 
 
 def _pick(generator: np.random.Generator, options: Sequence[T], weights: Sequence[float] | None = None) -> T:
-    """One of the options; much faster than Generator.choice for so few, and keeps their type."""
+    """Pick one of the options; much faster than Generator.choice for so few, and keeps their type."""
     if weights is None:
         return options[int(generator.integers(len(options)))]
     cumulative = np.cumsum(weights)

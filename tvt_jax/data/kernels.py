@@ -23,6 +23,9 @@ class Kernel:
         rotation: angle of the ellipse in radians (all but sinc).
         beta: shape exponent (generalised and plateau kinds).
         cutoff: angular frequency in radians a pixel, at most pi (sinc).
+
+    Raises:
+        ValueError: there is no such kind, or a number makes no sense.
     """
 
     kind: KernelKind
@@ -43,7 +46,7 @@ class Kernel:
 
 
 def kernel_taps(kernel: Kernel) -> Float[np.ndarray, "k k"]:
-    """Taps of a kernel, float32, summing to one.
+    """Compute the taps of a kernel, float32, summing to one.
 
     Source: Real-ESRGAN (arXiv 2107.10833), section 3.2 (families) and equation 6 (sinc).
     """
@@ -61,7 +64,7 @@ def _bivariate(kernel: Kernel) -> Float[np.ndarray, "k k"]:
 
 
 def _squared_distance(kernel: Kernel) -> Float[np.ndarray, "k k"]:
-    """Squared Mahalanobis distance of every tap from the centre."""
+    """Compute the squared Mahalanobis distance of every tap from the centre."""
     axis = np.arange(kernel.size) - kernel.size // 2
     x, y = axis[None, :], axis[:, None]
     cos, sin = np.cos(kernel.rotation), np.sin(kernel.rotation)
@@ -69,7 +72,7 @@ def _squared_distance(kernel: Kernel) -> Float[np.ndarray, "k k"]:
 
 
 def _sinc(kernel: Kernel) -> Float[np.ndarray, "k k"]:
-    """Circular ideal low-pass filter: cutoff * J1(cutoff * r) / (2 pi r), with its limit at r = 0."""
+    """Compute a circular ideal low-pass filter: cutoff * J1(cutoff * r) / (2 pi r), with its limit at r = 0."""
     axis = np.arange(kernel.size) - kernel.size // 2
     radius = np.hypot(axis[None, :], axis[:, None])
     centre = kernel.size // 2

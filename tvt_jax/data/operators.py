@@ -21,7 +21,7 @@ GREY_WEIGHTS = np.array([0.2989, 0.587, 0.114], np.float32)
 
 
 def _places(count: int) -> Float[np.ndarray, "n"]:
-    """Equally likely places of a distribution: taking its value at one of them is a draw, but many times as fast."""
+    """Give equally likely places of a distribution: its value at one of them is a draw, but many times as fast."""
     return (np.arange(count) + 0.5) / count
 
 
@@ -88,7 +88,7 @@ def jpeg(x: Float[np.ndarray, "h w 3"], quality: int) -> Float[np.ndarray, "h w 
 
 
 def from_levels(x: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """Levels of 255 to float32 in [0, 1]."""
+    """Turn levels of 255 into float32 in [0, 1]."""
     return x.astype(np.float32) / np.float32(255)
 
 
@@ -108,7 +108,7 @@ def _gaussian_noise(
 def _poisson_noise(
     x: Float[np.ndarray, "h w 3"], grey: bool, generator: np.random.Generator
 ) -> Float[np.ndarray, "h w c"]:
-    """Shot noise when white is as many counts as the image has distinct levels, up to the next power of two."""
+    """Draw shot noise; white is as many counts as the image has distinct levels, up to the next power of two."""
     levels = to_levels((x @ GREY_WEIGHTS)[..., None] if grey else x)
     histogram = cv2.calcHist([levels.reshape(len(levels), -1)], [0], None, [256], [0, 256])
     noise = _shot_noise(2 ** int(np.ceil(np.log2(np.count_nonzero(histogram)))))
@@ -118,7 +118,7 @@ def _poisson_noise(
 
 @cache
 def _shot_noise(counts: int) -> Float[np.ndarray, "256 places"]:
-    """What Poisson's distribution adds to each level when white is so many counts, at its places."""
+    """Compute what Poisson's distribution adds to each level when white is so many counts, at its places."""
     mean = np.arange(256) / 255 * counts
     highest = 2 * counts + 16  # beyond the last place of any of them
     cumulative = special.pdtr(np.arange(highest), mean[:, None])

@@ -95,7 +95,7 @@ class BatchIterator:
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """Number of batches taken, fit for JSON; it is the same in every process."""
+        """Return the number of batches taken, fit for JSON; it is the same in every process."""
         return {"batches": self._taken}
 
     def set_state(self, state: dict[str, int]) -> None:
@@ -142,7 +142,7 @@ class MakeExample(grain.transforms.RandomMap):
         return {"hr": hr, "lr": degrade(hr, self.degradation, rng, self.scale)}
 
     def _of_pair(self, pair: Pair, rng: np.random.Generator) -> Example:
-        """Both cut at the same place and turned alike."""
+        """Cut both at the same place and turn them alike."""
         scale, lr_crop = self.scale, self.crop // self.scale
         lr, hr = mirrored(pair.lr, lr_crop), mirrored(pair.hr, self.crop)
         top, left = random_corner(lr, lr_crop, rng)
@@ -153,7 +153,7 @@ class MakeExample(grain.transforms.RandomMap):
 
 
 def batch_shapes(config: DataConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of what `make_iterator` gives to all processes together."""
+    """Return the shapes of what `make_iterator` gives to all processes together."""
     shapes: dict[str, tuple[int, ...]] = {"hr": (config.batch, config.crop, config.crop, 3)}
     if config.degradation or config.lr_path:
         low = config.crop // config.scale
@@ -176,7 +176,7 @@ def make_iterator(config: DataConfig, seed: int, process_index: int = 0, process
 
 
 def _examples(config: DataConfig, seed: int) -> grain.MapDataset:
-    """The endless row of examples, in the order in which their images are met."""
+    """Make the endless row of examples, in the order in which their images are met."""
     if config.lr_path:
         first = ReadableSource(PairSource(config.path, config.lr_path, config.scale))
     else:
@@ -204,7 +204,7 @@ def _make(config: DataConfig, source: ReadableSource) -> MakeExample:
 def random_crop(
     image: UInt8[np.ndarray, "h w 3"], size: int, generator: np.random.Generator
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """A square crop at a random place; an image that is too small is continued by its mirror image."""
+    """Cut a square at a random place; continue an image that is too small by its mirror image."""
     image = mirrored(image, size)
     top, left = random_corner(image, size, generator)
     return image[top : top + size, left : left + size]
@@ -213,7 +213,7 @@ def random_crop(
 def enlarged_crop(
     image: UInt8[np.ndarray, "h w 3"], size: int, factor: float, generator: np.random.Generator
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """A square crop at a random place of the image enlarged so many times (to whole pixels; bicubic)."""
+    """Cut a square at a random place of the image enlarged so many times (to whole pixels; bicubic)."""
     source = random_crop(image, math.ceil(size / factor), generator)
     if len(source) == size:
         return source
@@ -221,24 +221,24 @@ def enlarged_crop(
 
 
 def mirrored(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The image, continued below and to the right by its mirror image where it is smaller than `size`."""
+    """Continue the image below and to the right by its mirror image where it is smaller than `size`."""
     missing = [max(0, size - length) for length in image.shape[:2]]
     return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric") if any(missing) else image
 
 
 def random_corner(image: UInt8[np.ndarray, "h w 3"], size: int, generator: np.random.Generator) -> tuple[int, int]:
-    """Top and left of a square crop, each place as likely as any other."""
+    """Draw top and left of a square crop, each place as likely as any other."""
     top, left = (int(generator.integers(length - size, endpoint=True)) for length in image.shape[:2])
     return top, left
 
 
 def random_symmetry(generator: np.random.Generator) -> int:
-    """The number of one of the eight turns and mirror images; 0 leaves an image as it is."""
+    """Draw the number of one of the eight turns and mirror images; 0 leaves an image as it is."""
     return int(generator.integers(8))
 
 
 def turned(image: UInt8[np.ndarray, "h w 3"], symmetry: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The image under the symmetry of that number."""
+    """Turn and mirror the image as the symmetry of that number does."""
     turns, flipped = divmod(symmetry, 2)
     image = np.rot90(image, turns)
     return np.ascontiguousarray(image[:, ::-1] if flipped else image)

@@ -110,7 +110,7 @@ class Tiles(tfds.core.GeneratorBasedBuilder):
 
 
 def tile_corners(size: tuple[int, int], crop: int, stride: int) -> list[tuple[int, int]]:
-    """Top left corners of the tiles that cover an image of (height, width)."""
+    """List the top left corners of the tiles that cover an image of (height, width)."""
     tops, lefts = (_starts(length, crop, stride) for length in size)
     return [(top, left) for top in tops for left in lefts]
 
@@ -122,20 +122,20 @@ def _starts(length: int, crop: int, stride: int) -> list[int]:
 
 
 def detail(tile: UInt8[np.ndarray, "h w 3"]) -> float:
-    """Mean absolute difference of neighbouring grey values (0 to 255), over both directions."""
+    """Average the absolute differences of neighbouring grey values (0 to 255), over both directions."""
     grey = cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY).astype(np.int16)
     differences = [np.abs(np.diff(grey, axis=axis)).ravel() for axis in (0, 1)]
     return float(np.concatenate(differences).mean()) if grey.size > 1 else 0.0
 
 
 def encode_ppm(tile: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """Binary PPM."""
+    """Encode as binary PPM."""
     height, width = tile.shape[:2]
     return b"P6\n%d %d\n255\n" % (width, height) + tile.tobytes()
 
 
 def prepare(config: PrepareConfig) -> Manifest:
-    """Write the tiles part by part, and a manifest of settings, counts and checksums, which is returned.
+    """Write the tiles part by part, and a manifest of settings, counts and checksums; return the manifest.
 
     Parts that an earlier call wrote stay if their checksums are right. The same photos and settings give the same
     tiles in the same order, cut off or not.
@@ -164,7 +164,7 @@ def prepare(config: PrepareConfig) -> Manifest:
 
 
 def _portions(config: PrepareConfig, photos: list[Path]) -> list[list[Path]]:
-    """The photos part by part, none with more tiles than TFDS keeps in memory (but for a single photo's)."""
+    """Give the photos part by part, none with more tiles than TFDS keeps in memory (but for a single photo's)."""
     portions: list[list[Path]] = [[]]
     size = 0
     for photo in photos:
@@ -178,7 +178,7 @@ def _portions(config: PrepareConfig, photos: list[Path]) -> list[list[Path]]:
 
 
 def _size_of_tiles(config: PrepareConfig, photo: Path) -> int:
-    """Bytes of a photo's tiles, flat ones included; 0 if it cannot be read."""
+    """Count the bytes of a photo's tiles, flat ones included; 0 if it cannot be read."""
     if not photo.is_file():  # reading a named pipe would wait for ever
         return 0
     try:
@@ -190,7 +190,7 @@ def _size_of_tiles(config: PrepareConfig, photo: Path) -> int:
 
 
 def _begin(config: PrepareConfig, photos: list[Path], portions: list[list[Path]]) -> Manifest:
-    """The manifest that an earlier call left, or a new one."""
+    """Read the manifest that an earlier call left, or begin a new one."""
     settings = {key: value for key, value in asdict(config).items() if key not in ("images", "out")}
     fingerprint = {**_fingerprint(config.images, photos), "portions": [len(portion) for portion in portions]}
     begun = {"settings": settings, "photos": fingerprint}
@@ -211,7 +211,7 @@ def _save(config: PrepareConfig, manifest: Manifest, complete: bool) -> None:
 
 
 def _fingerprint(root: Path, photos: list[Path]) -> dict[str, int | str]:
-    """What tells whether the photos are the same: how many, and a checksum of their names and sizes."""
+    """Count the photos and hash their names and sizes, which tells whether they are the same."""
     names_and_sizes = [(str(photo.relative_to(root)), _size(photo)) for photo in photos]
     return {"files": len(photos), "sha256": hashlib.sha256(repr(names_and_sizes).encode()).hexdigest()}
 
@@ -224,7 +224,7 @@ def _size(path: Path) -> int | None:
 
 
 def _write_part(config: PrepareConfig, photos: list[Path], folder: Path) -> dict[str, Any]:
-    """Write the tiles of some photos as a TFDS data set; returns what the manifest says of them."""
+    """Write the tiles of some photos as a TFDS data set, and return what the manifest says of them."""
     builder = Tiles(config, photos, folder)
     try:
         builder.download_and_prepare()
@@ -236,7 +236,7 @@ def _write_part(config: PrepareConfig, photos: list[Path], folder: Path) -> dict
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file below a folder, hashed a piece at a time."""
+    """Compute the SHA-256 of each file below a folder, a piece at a time."""
     checksums = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
@@ -245,7 +245,7 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Entry point."""
+    """Write the tiles that the command line asks for, and print the counts."""
     try:
         manifest = prepare(tyro.cli(PrepareConfig, description=__doc__))
     except (OSError, ValueError) as error:

@@ -164,7 +164,7 @@ def open_source(path: str | Path) -> ReadableSource:
 
 
 def by_partner_name(files: Iterable[Path], root: Path) -> dict[str, Path]:
-    """Files by what those of two folders have in common: the name without ending and a last _LR4, _SR, _HR or _GT.
+    """Name files by what those of two folders share: the name without ending and a last _LR4, _SR, _HR or _GT.
 
     Raises:
         ValueError: Two files have the same name.
@@ -179,7 +179,7 @@ def by_partner_name(files: Iterable[Path], root: Path) -> dict[str, Path]:
 
 
 def list_images(path: Path) -> list[Path]:
-    """All image files below a folder, sorted by path; what is hidden, and links to folders, are passed by.
+    """List all image files below a folder, sorted by path; pass by what is hidden, and links to folders.
 
     What cannot be read is listed too, even a folder that cannot be looked into: `read_image` says what is wrong.
 
@@ -202,7 +202,7 @@ def list_images(path: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Read one image file as upright RGB; raises UnreadableImageError with its name."""
+    """Read one image file as upright RGB; raise UnreadableImageError with its name where that fails."""
     try:
         # Asked first, because reading a named pipe would wait for ever.
         if not stat.S_ISREG(path.stat().st_mode):
@@ -233,7 +233,7 @@ def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def one_line(name: str | Path) -> str:
-    """The name as it is, or quoted and escaped where it has line breaks or is no valid text."""
+    """Give the name as it is, or quoted and escaped where it has line breaks or is no valid text."""
     name = str(name)
     return name if name.isprintable() else repr(name)
 

@@ -1,4 +1,4 @@
-"""Scores results against the truth, and makes a report of them."""
+"""Scores of results against the truth, and a report of them."""
 
 from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.metrics import DEFAULT_METRICS, METRICS

@@ -1,4 +1,4 @@
-"""Scores a model, or any method's results, against the truth.
+"""Score a model, or any method's results, against the truth.
 
 python eval.py [--model MODEL] --lr DIR --hr DIR --out metrics.json [--save DIR]    what the model makes of DIR
 python eval.py --sr DIR --hr DIR --out metrics.json                                 results that are there already

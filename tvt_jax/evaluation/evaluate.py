@@ -1,4 +1,4 @@
-"""Scores a folder of results, or what a model makes of a folder of inputs, against the truth."""
+"""Scores of a folder of results, or of what a model makes of a folder of inputs, against the truth."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ def evaluate(
     save: Path | None = None,
     failures: Mapping[str, str] | None = None,
 ) -> Evaluation:
-    """Scores every pair, after `upscale` if there is one; its results are written into the folder `save`.
+    """Score every pair, after `upscale` if there is one; write its results into the folder `save`.
 
     What `progress` knows is taken from there. A picture that can't be read, enlarged or scored is added to the known
     `failures`, and the others go on.
@@ -68,7 +68,7 @@ def _images(
 
 
 def saved(folder: Path, source: Path) -> Path:
-    """Where the result for a picture is kept."""
+    """Tell where the result for a picture is kept."""
     return folder / f"{source.stem}.png"
 
 
@@ -100,7 +100,12 @@ def run(
     report: Path | None = None,
     against: Sequence[str] = (),
 ) -> int:
-    """What eval.py does: scores the folder `sr`, or `lr` enlarged by `model`, and returns the exit status."""
+    """Do what eval.py does: score the folder `sr`, or `lr` enlarged by `model`, and return the exit status.
+
+    Raises:
+        FileNotFoundError: a folder, the model or a file of an earlier run is not there.
+        ValueError: the arguments do not go together, a metric is unknown, or no picture has a partner.
+    """
     source = sr or lr
     if source is None:
         raise ValueError("give --lr, a folder for the model to enlarge, or --sr, a folder of results")
@@ -143,6 +148,6 @@ def _read_run(text: str) -> Run:
 
 
 def _layers(path: Path, truth: Path, results: Path | None) -> dict[str, Path]:
-    """The pictures that the report lays over each other."""
+    """Choose the pictures that the report lays over each other."""
     shown = {"input": path, "result": saved(results, path)} if results else {"result": path}
     return {**shown, "truth": truth}

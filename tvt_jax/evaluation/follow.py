@@ -1,4 +1,4 @@
-"""Scores the checkpoints of a training run as they appear."""
+"""Scores of the checkpoints of a training run, as they appear."""
 
 import json
 import time
@@ -25,7 +25,7 @@ def follow(
     out: Path,
     patience: float,
 ) -> int:
-    """Writes `out/STEP.json` for the newest checkpoint whenever there is another, until that of the run's last step.
+    """Write `out/STEP.json` for the newest checkpoint whenever there is another, until that of the run's last step.
 
     Checkpoints that come and go while one is scored are passed over. What is scored already is not scored again.
 
@@ -61,7 +61,7 @@ def follow(
 
 
 def _wait_for_another(seen: Path | None, workdir: Path, patience: float) -> Path:
-    """The newest checkpoint, once it is another than the one seen; time is this machine's, not that of the files."""
+    """Wait for a checkpoint other than the one seen; time is this machine's, not that of the files."""
     before, since = None, time.monotonic()
     while (checkpoint := newest(workdir / "checkpoints")) is None or checkpoint == seen:
         log = workdir / "metrics.jsonl"
@@ -78,7 +78,7 @@ def _wait_for_another(seen: Path | None, workdir: Path, patience: float) -> Path
 
 
 def _steps(config: TrainConfig, workdir: Path) -> int:
-    """The length of the run, from what its workdir says it was last started with."""
+    """Read the length of the run from what it was last started with; raise ValueError where it is another run."""
     started = json.loads((workdir / "config.json").read_text())
     if changed := differences(started, to_json(config)):
         raise ValueError("the run in {} has another configuration:\n  {}".format(workdir, "\n  ".join(changed)))

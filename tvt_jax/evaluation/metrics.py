@@ -25,7 +25,7 @@ DEFAULT_METRICS = "psnr-y,ssim-y,lpips-alex,dists,niqe"
 
 
 def choose_metrics(names: str) -> dict[str, Metric]:
-    """Look up metrics by their names, joined by commas; ValueError where one is unknown."""
+    """Look up metrics by their names, joined by commas; raise ValueError where one is unknown."""
     unknown = [name for name in names.split(",") if name not in METRICS]
     if unknown:
         raise ValueError(f"unknown metric '{unknown[0]}', choose from {','.join(METRICS)}")

@@ -12,9 +12,14 @@ Pairs = dict[str, tuple[Path, Path]]
 
 
 def find_pairs(images: Path, references: Path) -> tuple[Pairs, dict[str, str]]:
-    """Matches the pictures of two folders by file name without ending and without a last _LR4, _SR, _HR or _GT.
+    """Match the pictures of two folders by file name without ending and without a last _LR4, _SR, _HR or _GT.
 
-    Returns (image, reference) by name, and by name what has no partner.
+    Returns:
+        (image, reference) by name, and by name why a picture has no partner.
+
+    Raises:
+        FileNotFoundError: one of them is not a folder.
+        ValueError: no two pictures belong together, or two in a folder have the same name.
     """
     found, truths = _pictures(images), _pictures(references)
     if not found.keys() & truths.keys():
@@ -32,6 +37,6 @@ def _pictures(folder: Path) -> dict[str, Path]:
 
 
 def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Grey is repeated and alpha left out: metrics see what a viewer without transparency shows."""
+    """Read a picture as RGB, grey repeated and alpha left out: what a viewer without transparency shows."""
     pixels = read_picture(path).pixels
     return pixels[..., :3] if pixels.shape[-1] >= 3 else np.repeat(pixels[..., :1], 3, axis=-1)

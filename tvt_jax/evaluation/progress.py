@@ -19,7 +19,7 @@ class Progress:
     """
 
     def __init__(self, out: Path, settings: str) -> None:
-        """Reads what is known, from `out` where it is written and from `folder`.
+        """Read what is known, from `out` where it is written and from `folder`.
 
         Args:
             out: the file that the evaluation writes.
@@ -31,30 +31,30 @@ class Progress:
         self._known = dict(_read_finished(out)) | dict(_read_lines(self._lines))
 
     def fingerprint(self, *files: Path) -> str:
-        """Changes with the settings and with the content of any of the files, one that is not there included."""
+        """Hash the settings and the content of the files; one that is not there counts as such."""
         digest = hashlib.sha256(self._settings.encode())
         for file in files:
             digest.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"none")
         return digest.hexdigest()[:32]
 
     def known(self, fingerprint: str) -> Values | None:
-        """The values of an image that was scored before, or None."""
+        """Return the values of an image that was scored before, or None."""
         return self._known.get(fingerprint)
 
     def add(self, fingerprint: str, values: Values) -> None:
-        """Keeps the values of an image, at once."""
+        """Keep the values of an image, at once."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lines.open("a", encoding="utf-8") as file:
             # The end of the line comes first: where the line before was cut off, this one is whole all the same.
             file.write("\n" + json.dumps({"fingerprint": fingerprint, "values": values}))
 
     def finish(self) -> None:
-        """Removes the folder."""
+        """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def model_fingerprint(model: Path) -> str:
-    """Changes with any configuration or weight of a model folder."""
+    """Hash all configurations and weights of a model folder."""
     digest = hashlib.sha256()
     for path in sorted(path for path in model.rglob("*") if path.suffix in {".json", ".safetensors"}):
         digest.update(str(path.relative_to(model)).encode())

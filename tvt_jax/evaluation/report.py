@@ -65,7 +65,7 @@ def _data(title: str, runs: Sequence[Run], layers: Mapping[str, Mapping[str, Pat
 
 
 def _means(evaluation: Evaluation) -> dict[str, dict[str, float]]:
-    """Means with their intervals, and without one the values that are of all images together."""
+    """Return the means with their intervals, and without one the values that are of all images together."""
     means = {name: asdict(summary) for name, summary in evaluation.summaries().items()}
     return means | {name: {"mean": value} for name, value in evaluation.together.items()}
 

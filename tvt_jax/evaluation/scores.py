@@ -37,28 +37,28 @@ class Evaluation:
     together: dict[str, float] = field(default_factory=dict)
 
     def summaries(self) -> dict[str, Summary]:
-        """Returns a summary for each metric that has a value."""
+        """Return a summary for each metric that has a value."""
         names = dict.fromkeys(name for values in self.images.values() for name in values)
         columns = {name: [v[name] for v in self.images.values() if name in v] for name in names}
         return {name: summarise(np.array(values)) for name, values in columns.items()}
 
 
 def summarise(values: Float[np.ndarray, " n"], resamples: int = 2000) -> Summary:
-    """Returns mean and bootstrap interval, drawn from a fixed seed: images, not pixels, are the sample."""
+    """Return mean and bootstrap interval, drawn from a fixed seed: images, not pixels, are the sample."""
     drawn = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
     low, high = np.percentile(values[drawn].mean(axis=1), (2.5, 97.5))
     return Summary(mean=float(values.mean()), low=float(low), high=float(high), count=len(values))
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
-    """Writes means, values of each image and failures as JSON, whole or not at all."""
+    """Write means, values of each image and failures as JSON, whole or not at all."""
     means = {name: asdict(summary) for name, summary in evaluation.summaries().items()}
     content = {"mean": means, **asdict(evaluation)}
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Reads what `write_evaluation` wrote.
+    """Read what `write_evaluation` wrote.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -73,7 +73,7 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def format_table(evaluation: Evaluation) -> str:
-    """Returns the means as a Markdown table."""
+    """Make a Markdown table of the means."""
     rows = [
         f"| {name} | {summary.mean:.4f} | {summary.low:.4f} to {summary.high:.4f} | {summary.count} |"
         for name, summary in evaluation.summaries().items()

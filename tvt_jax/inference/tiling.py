@@ -17,7 +17,7 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def gaussian_weights(height: int, width: int) -> Float[np.ndarray, "h w 1"]:
-    """A Gaussian about the tile's centre with variance 0.01 in units of the tile's size, as in TVT's release."""
+    """Make a Gaussian about the tile's centre with variance 0.01 in units of its size, as in TVT's release."""
     rows, columns = (np.exp(-(((np.arange(n) - (n - 1) / 2) / n) ** 2) / (2 * 0.01)) for n in (height, width))
     return np.outer(rows, columns)[..., None].astype(np.float32)
 

@@ -174,14 +174,14 @@ class Upscaler:
         return np.asarray(restored)[:, :height, :width].clip(-1, 1)
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size that images of `height` x `width` pixels are padded to before the networks see them."""
+        """Give the size that images of `height` x `width` pixels are padded to before the networks see them."""
         levels = len(self.unet.config.block_out_channels) if self.unet else 1
         multiple = self.vae.config.downsampling * 2 ** (levels - 1)
         rows = self._split_rows.mesh.size
         return _bucket(height, multiple * rows), _bucket(width, multiple)
 
     def _at_working_size(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-        """The picture, enlarged if its result would have a shorter side than the card's smallest."""
+        """Give the picture, enlarged if its result would have a shorter side than the card's smallest."""
         short, long = sorted(image.shape[:2])
         smallest = self.card.smallest_side / self.card.scale
         factor = min(smallest / short, LONGEST_STRIP * smallest / long)
@@ -228,6 +228,6 @@ def check_scale(scale: Scale) -> Scale:
 
 
 def _bucket(length: int, multiple: int) -> int:
-    """The next multiple of `multiple` and 64, or of a sixteenth to a thirty-second of a long `length`."""
+    """Give the next multiple of `multiple` and 64, or of a sixteenth to a thirty-second of a long `length`."""
     step = math.lcm(multiple, max(64, 2 ** (length.bit_length() - 5)))
     return math.ceil(length / step) * step

@@ -7,7 +7,7 @@ from tvt_jax.models.vae import Posterior
 
 
 def kl_divergence(posterior: Posterior) -> Float[Array, ""]:
-    """Divergence from the standard normal, in nats, summed over the latent, averaged over the batch."""
+    """Return the divergence from the standard normal, in nats, summed over the latent, averaged over the batch."""
     mean, log_variance = posterior
     divergence = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance)
     return divergence.sum((1, 2, 3)).mean()

@@ -11,7 +11,7 @@ def reconstruction_loss(
     target: Float[Array, "b h w 3"],
     perceptual: Callable[[Array, Array], Array],
 ) -> Float[Array, ""]:
-    """L1 plus perceptual distance, summed over the pixels and channels, averaged over the batch.
+    """Add L1 and perceptual distance, summed over the pixels and channels, averaged over the batch.
 
     The sum is latent-diffusion's: beside it the KL weight of 1e-6 and the adversarial weight have their published
     meaning. Its log-variance scalar is left out: the published optimiser never trains it, so it stays 0.

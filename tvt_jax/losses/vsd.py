@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 def vsd_loss(
     latent: Float[Array, "b h w c"], clean_real: Float[Array, "b h w c"], clean_fake: Float[Array, "b h w c"]
 ) -> Float[Array, ""]:
-    """Squared distance to the latent moved along the difference of the two scores.
+    """Return the squared distance to the latent moved along the difference of the two scores.
 
     Its gradient is 2 / size times (clean_fake - clean_real) / w, w = mean |latent - clean_real| of each sample.
 
@@ -26,7 +26,7 @@ def vsd_loss(
 def guide(
     conditional: Float[Array, "b h w c"], negative: Float[Array, "b h w c"], scale: float
 ) -> Float[Array, "b h w c"]:
-    """Classifier-free guidance (arXiv 2207.12598) away from the negative prompt's prediction."""
+    """Lead away from the negative prompt's prediction: classifier-free guidance (arXiv 2207.12598)."""
     return negative + scale * (conditional - negative)
 
 

@@ -25,5 +25,5 @@ def _distance(params: Params, x: Array, y: Array) -> Array:
 
 
 def dists(image: UInt8[np.ndarray, "h w 3"], reference: UInt8[np.ndarray, "h w 3"]) -> float:
-    """Returns the distance of two pictures of at least 16x16 pixels, 0 for equal ones. Compiles once for each size."""
+    """Return the distance of two pictures of at least 16x16 pixels, 0 for equal ones; compile once for each size."""
     return float(_distance(_parameters(), jnp.asarray(image)[None], jnp.asarray(reference)[None])[0])

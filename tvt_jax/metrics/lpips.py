@@ -25,7 +25,7 @@ def _distance(params: Params, x: Array, y: Array, net: Net) -> Array:
 
 
 def lpips(image: UInt8[np.ndarray, "h w 3"], reference: UInt8[np.ndarray, "h w 3"], net: Net = "alex") -> float:
-    """Returns the perceptual distance of two pictures of at least 31x31 pixels, 0 for equal ones.
+    """Return the perceptual distance of two pictures of at least 31x31 pixels, 0 for equal ones.
 
     Compiles once for each size. Source: Zhang et al., arXiv:1801.03924, version 0.1.
     """

@@ -26,7 +26,7 @@ def _pristine() -> tuple[Float[np.ndarray, " 36"], Float[np.ndarray, "36 36"]]:
 
 
 def _normalise(luma: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-    """Subtracts the local mean and divides by the local deviation plus 1 (equation 1)."""
+    """Subtract the local mean and divide by the local deviation plus 1 (equation 1)."""
     profile = np.exp(-(np.arange(-3, 4) ** 2) / (2 * (7 / 6) ** 2))
     window = np.outer(profile, profile)
     # pyiqa keeps the window in float32, whose sum differs from 1: on flat areas that decides the sign of the result.
@@ -37,7 +37,7 @@ def _normalise(luma: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
 
 
 def _halve(luma: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h2 w2"]:
-    """MATLAB's imresize(luma, 0.5): antialiased bicubic, borders mirrored; in float32 as in pyiqa."""
+    """Halve as MATLAB's imresize(luma, 0.5): antialiased bicubic, borders mirrored; in float32 as in pyiqa."""
     taps = np.array([-0.01171875, -0.03515625, 0.11328125, 0.43359375])
     taps = np.concatenate([taps, taps[::-1]]).astype(np.float32)
     scaled = (luma / 255).astype(np.float32)
@@ -46,7 +46,7 @@ def _halve(luma: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h2 w2"]:
 
 
 def _fit(values: Float[np.ndarray, "n k"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fits an asymmetric generalised Gaussian to each row: shape, left and right scale (equations 4 to 7)."""
+    """Fit an asymmetric generalised Gaussian to each row: shape, left and right scale (equations 4 to 7)."""
     negative, positive = values < 0, values > 0
     left = np.sqrt(np.sum(values**2 * negative, axis=1) / negative.sum(axis=1))
     right = np.sqrt(np.sum(values**2 * positive, axis=1) / positive.sum(axis=1))
@@ -72,10 +72,13 @@ def _features(normalised: Float[np.ndarray, "h w"], side: int) -> Float[np.ndarr
 
 
 def niqe(image: UInt8[np.ndarray, "h w 3"]) -> float:
-    """Returns the distance to pristine photos, about 3 to 10, smaller is more natural.
+    """Return the distance to pristine photos, about 3 to 10, smaller is more natural.
 
-    Only whole blocks of 96x96 pixels count, at least two of them with texture, else ValueError. Source: Mittal et al.,
+    Only whole blocks of 96x96 pixels count, and at least two of them must have texture. Source: Mittal et al.,
     "Making a completely blind image quality analyzer", 2013; the details are pyiqa's.
+
+    Raises:
+        ValueError: the image is too small or too flat.
     """
     height, width = (length // _BLOCK * _BLOCK for length in image.shape[:2])
     if height * width < 2 * _BLOCK**2:

@@ -11,17 +11,20 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 def _blur(x: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h2 w2"]:
-    """The Gaussian-weighted mean wherever the window lies inside the image."""
+    """Take the Gaussian-weighted mean wherever the window lies inside the image."""
     kernel = cv2.getGaussianKernel(_WINDOW, _SIGMA, cv2.CV_64F)
     inside = slice(_WINDOW // 2, -(_WINDOW // 2))
     return cv2.sepFilter2D(x, cv2.CV_64F, kernel, kernel)[inside, inside]
 
 
 def ssim_y(image: UInt8[np.ndarray, "h w 3"], reference: UInt8[np.ndarray, "h w 3"]) -> float:
-    """Returns the mean similarity, 0 to 1, of BT.601's rounded Y; the images are at least 11x11.
+    """Return the mean similarity, 0 to 1, of BT.601's rounded Y.
 
     As in pyiqa the contrast-structure term is clipped at 0, so anti-correlated patches count as unlike and no worse.
     Source: Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004.
+
+    Raises:
+        ValueError: the images are smaller than 11x11 pixels.
     """
     if min(image.shape[:2]) < _WINDOW:
         raise ValueError(f"SSIM needs images of at least 11x11 pixels, got {image.shape[1]}x{image.shape[0]}")

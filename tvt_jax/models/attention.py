@@ -38,7 +38,7 @@ class Attention(nn.Module):
 
 
 class GEGLU(nn.Module):
-    """Widen eightfold and gate one half with the exact GELU of the other."""
+    """A layer that widens eightfold, and gates one half by the exact GELU of the other."""
 
     dtype: DTypeLike = jnp.float32
 
@@ -78,7 +78,7 @@ class BasicTransformerBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], text_embedding: Float[Array, "b m k"]) -> Float[Array, "b h w c"]:
-        """Three residual branches, each behind a layer norm."""
+        """Add three residual branches, each behind a layer norm."""
         batch, height, width, channels = x.shape
         x = x.reshape(batch, height * width, channels)
         normed = LayerNorm(dtype=self.dtype, name="norm1")(x)

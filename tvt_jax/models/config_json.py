@@ -30,5 +30,5 @@ def require(
 
 
 def _plain(value: Any) -> Any:
-    """JSON gives lists where diffusers' own configs in memory hold tuples."""
+    """Make a list of a tuple: JSON gives lists where diffusers' own configs in memory hold tuples."""
     return list(value) if isinstance(value, tuple) else value

@@ -58,7 +58,7 @@ class PatchConv(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Score overlapping patches of an image as real (large) or reconstructed (small).
+    """A score for each of the overlapping patches of an image: real ones large, reconstructed ones small.
 
     Attributes:
         config: its shape.

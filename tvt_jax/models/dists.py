@@ -14,7 +14,7 @@ _EPSILON = 1e-6
 
 
 def l2_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Halves the size, rounded up, by the root of the Hann-weighted mean square, which does not alias as maxima do."""
+    """Halve the size, rounded up, by the root of the Hann-weighted mean square, which does not alias as maxima do."""
     square = jnp.pad(x**2, ((0, 0), (1, 1), (1, 1), (0, 0)))
     for axis in (1, 2):
         length = (square.shape[axis] - 3) // 2 + 1
@@ -31,7 +31,7 @@ class DISTS(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], y: Float[Array, "b h w 3"]) -> Float[Array, " b"]:
-        """Returns the distance of each pair of images in [-1, 1], at least 16x16 pixels; 0 for equal images."""
+        """Return the distance of each pair of images in [-1, 1], at least 16x16 pixels; 0 for equal images."""
         backbone = VGG16(pool=l2_pool, name="net")
         # The image itself is the first of the six levels, in [0, 1].
         levels_x = [(x + 1) / 2, *backbone(normalise_input(x))]
@@ -45,7 +45,7 @@ class DISTS(nn.Module):
 
 
 def _similarities(x: Array, y: Array) -> tuple[Array, Array]:
-    """Similarity of each channel's mean (texture) and covariance (structure), both Float[b c]."""
+    """Compare each channel's mean (texture) and covariance (structure), both Float[b c]."""
     mean_x, mean_y = x.mean((1, 2), keepdims=True), y.mean((1, 2), keepdims=True)
     # Centred first: the difference of two large means would lose digits in float32.
     variances = ((x - mean_x) ** 2).mean((1, 2)) + ((y - mean_y) ** 2).mean((1, 2))
@@ -55,5 +55,5 @@ def _similarities(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def load_dists() -> Params:
-    """Reads the parameters of `DISTS`: VGG16's as in `load_lpips`, the channel weights from beside this file."""
+    """Read the parameters of `DISTS`: VGG16's as in `load_lpips`, the channel weights from beside this file."""
     return {"net": load_lpips("vgg")["net"], **load_file(Path(__file__).with_name("dists.safetensors"))}

@@ -127,7 +127,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def parts(self, x: Float[Array, "*n c"], count: int) -> list[Float[Array, "*n e"]]:
-        """The result in equal parts, each a product of its own: a compiler joins to it what is done with it."""
+        """Give the result in equal parts, each a product of its own: a compiler joins to it what is done with it."""
         split = partial(jnp.split, indices_or_sections=count, axis=-1)
         kernel = self.param("kernel", torch_kernel_init, (x.shape[-1], self.features)).astype(self.dtype)
         x = x.astype(self.dtype)

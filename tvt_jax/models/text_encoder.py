@@ -138,7 +138,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        """Keep the shape."""
+        """Run every layer; the shape stays."""
         for i in range(self.config.num_hidden_layers):
             x = EncoderLayer(self.config, self.dtype, name=f"layers_{i}")(x)
         return x

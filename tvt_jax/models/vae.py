@@ -127,7 +127,7 @@ class MidBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Keep the shape."""
+        """Run all three; the shape stays."""
         groups = self.config.norm_num_groups
         resnet = rematerialised(ResnetBlock2D, self.remat)
         x = resnet(x.shape[-1], groups, dtype=self.dtype, name="resnets_0")(x)
@@ -147,7 +147,7 @@ class EncoderBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
-        """Change the channels, then halve the size."""
+        """Change the channels, then halve the size, but for the last level."""
         resnet = rematerialised(ResnetBlock2D, self.remat)
         for i in range(self.config.layers_per_block):
             x = resnet(self.features, self.config.norm_num_groups, dtype=self.dtype, name=f"resnets_{i}")(x)
@@ -165,7 +165,7 @@ class DecoderBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
-        """Change the channels, then double the size."""
+        """Change the channels, then double the size, but for the last level."""
         resnet = rematerialised(ResnetBlock2D, self.remat)
         for i in range(self.config.layers_per_block + 1):
             x = resnet(self.features, self.config.norm_num_groups, dtype=self.dtype, name=f"resnets_{i}")(x)
@@ -228,7 +228,7 @@ class AutoencoderKL(nn.Module):
     remat: Remat = "none"
 
     def setup(self) -> None:
-        """Encoder, decoder, and the 1x1 convolutions between them and the latent."""
+        """Make encoder, decoder, and the 1x1 convolutions between them and the latent."""
         channels = self.config.latent_channels
         self.encoder = Encoder(self.config, self.dtype, self.remat)
         self.quant_conv = Conv(2 * channels, 1, padding=NO_PADDING)

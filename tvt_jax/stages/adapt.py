@@ -149,7 +149,7 @@ class AdaptStage(Training):
     def student_loss(
         self, student: PyTree, fake: PyTree, frozen: dict[str, PyTree], batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Array, tuple[Metrics, Array]]:
-        """Weighted sum of the student's losses; each of them as it is, and the student's scaled latent."""
+        """Return the weighted sum of the student's losses; each of them as it is, and the student's scaled latent."""
         latent, target = self._restore_latent(student, frozen, batch["lr"]), from_uint8(batch["hr"])
         losses: Metrics = {}
         if self.latent_weight:
@@ -170,7 +170,7 @@ class AdaptStage(Training):
         return sum((weights[name] * loss for name, loss in losses.items()), jnp.zeros(())), (losses, latent)
 
     def restore(self, student: PyTree, frozen: dict[str, PyTree], degraded: Array) -> tuple[Array, Array]:
-        """Restore a uint8 batch; gives the images and their scaled latents."""
+        """Restore a uint8 batch; return the images, their colours not fixed, and their scaled latents."""
         latent = self._restore_latent(student, frozen, degraded)
         return self._decode(frozen, latent), latent
 

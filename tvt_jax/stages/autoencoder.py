@@ -88,7 +88,7 @@ class AutoencoderStage(Training):
         return initial_params(rng, self.vae)
 
     def reconstruct(self, vae: PyTree, frozen: PyTree, image: Array, rng: PRNGKeyArray | None) -> Reconstruction:
-        """Encode and decode images in [-1, 1] by the whole VAE; without rng the posterior's mean is decoded."""
+        """Encode and decode images in [-1, 1] by the whole VAE; without rng decode the posterior's mean."""
         model = self.compute.vae(self.vae)
         posterior = model.apply({"params": vae}, image, method="encode")
         latent = posterior.mean if rng is None else posterior.sample(rng)
@@ -146,7 +146,7 @@ class AutoencoderStage(Training):
     def _adversarial(
         self, discriminator: PyTree, result: Reconstruction, image_gradient: Array, pull_back_last: Callable
     ) -> tuple[Array, PyTree, dict[str, Array]]:
-        """Weighted gradient of the generator's loss by the image, gradient of the discriminator's, metrics."""
+        """Return the generator's weighted gradient by the image, the discriminator's gradient, and the metrics."""
         generator, gradient = jax.value_and_grad(lambda y: generator_loss(self._score(discriminator, y)))(result.image)
         balance = adaptive_weight(pull_back_last(image_gradient), pull_back_last(gradient))
         weight = self.adversarial_weight * balance
@@ -174,12 +174,12 @@ class AutoencoderStage(Training):
         }
 
     def whole_vae(self, trained: PyTree, frozen: PyTree) -> dict[str, Any]:
-        """All parameters of the VAE: those trained, or their averages, and those frozen."""
+        """Join all parameters of the VAE: those trained, or their averages, and those frozen."""
         return {**frozen.get("vae", {}), **trained}
 
 
 def _add_to_last(vae: PyTree, beside: Array) -> PyTree:
-    """The VAE with zeros beside the decoder's last kernel: by them the losses are balanced, trained or not."""
+    """Add `beside`, all zeros, to the decoder's last kernel: its gradients balance the losses, trained or not."""
     conv_out = vae["decoder"]["conv_out"]
     last = {**conv_out, "kernel": conv_out["kernel"] + beside}
     return {**vae, "decoder": {**vae["decoder"], "conv_out": last}}

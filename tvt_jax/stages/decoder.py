@@ -58,7 +58,7 @@ class DecoderStage(AutoencoderStage):
         return inherit(super().initial(rng, frozen), align_vae(frozen["source"], self.source_vae, self.vae))
 
     def reconstruct(self, vae: PyTree, frozen: PyTree, image: Array, rng: PRNGKeyArray | None) -> Reconstruction:
-        """Encode with E8 at twice the size, decode with D4."""
+        """Encode with E8 what the geometry says, and decode with D4."""
         seen, target = (enlarge(image, 2), image) if self.geometry == "upsample" else (image, shrink(image, 2))
         posterior = self.compute.vae(self.source_vae).apply({"params": frozen["source"]}, seen, method="encode")
         latent = posterior.mean if rng is None or self.latent == "mean" else posterior.sample(rng)

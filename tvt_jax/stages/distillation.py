@@ -32,7 +32,7 @@ class Teacher(NamedTuple):
     negative_prompt: Prompt
 
     def noise(self, noisy: Latent, timesteps: Int[Array, " b"], text: Array, lora: PyTree | None = None) -> Latent:
-        """Predict the noise for a text embedding an image."""
+        """Predict the noise, given a text embedding for each image."""
         variables = {"params": self.params} if lora is None else {"params": self.params, "lora": lora}
         return self.unet.apply(variables, noisy, timesteps, text)
 
@@ -80,7 +80,7 @@ class Distillation:
         return vsd_loss(latent, jax.lax.stop_gradient(real), jax.lax.stop_gradient(predicted))
 
     def fake_loss(self, fake: PyTree, teacher: Teacher, latent: Latent, rng: PRNGKeyArray) -> Float[Array, ""]:
-        """Squared error of the fake score's noise prediction on the student's results."""
+        """Return the squared error of the fake score's noise prediction on the student's results."""
         rng_patches, rng_time, rng_noise = jax.random.split(rng, 3)
         latent = draw_patches(rng_patches, jax.lax.stop_gradient(latent), self.patches, self.drawn)
         schedule = NoiseSchedule()
@@ -94,7 +94,7 @@ class Distillation:
         return teacher.noise(noisy, timesteps, text, scale_lora(fake, self.lora.scale))
 
     def _guided(self, teacher: Teacher, noisy: Array, timesteps: Array) -> Array:
-        """The teacher's estimate; with and without the prompt in one batch, side by side so that it stays split."""
+        """Give the teacher's guided estimate; both prompts in one batch, side by side so that it stays split."""
         prompts = jnp.stack([teacher.prompt.embedding, teacher.negative_prompt.embedding])
         text = repeat(prompts, len(noisy)).reshape(-1, *prompts.shape[1:])
         noisy, timesteps = (jnp.repeat(x, 2, axis=0) for x in (noisy, timesteps))
@@ -104,5 +104,5 @@ class Distillation:
 
 
 def repeat(embedding: Array, count: int) -> Array:
-    """Give an embedding once an image."""
+    """Repeat an embedding for each of `count` images."""
     return jnp.broadcast_to(embedding, (count, *embedding.shape))

@@ -40,7 +40,7 @@ class OptimizerConfig:
             raise ValueError(f"decay_until={self.decay_until} must come after the warm-up of {self.warmup} steps")
 
     def schedule(self, peak: float | None = None) -> optax.Schedule:
-        """Learning rate as a function of the step; `peak` in place of `learning_rate`."""
+        """Return the learning rate as a function of the step; `peak` in place of `learning_rate`."""
         peak, after = peak or self.learning_rate, self.warmup
         rate: optax.Schedule = optax.constant_schedule(peak)
         if self.decay_until:
@@ -78,7 +78,7 @@ def _on_stacks(inner: optax.GradientTransformation) -> optax.GradientTransformat
 
 
 def _groups(leaves: list[Array]) -> dict[str, list[int]]:
-    """Indices of the leaves with two axes or more by their shape as a matrix: all axes but the last are its rows."""
+    """Group indices of leaves of two axes or more by their shape as a matrix: all axes but the last are its rows."""
     groups: dict[str, list[int]] = {}
     for index, leaf in enumerate(leaves):
         if leaf.ndim > 1:
@@ -106,7 +106,7 @@ def _unstack(stacked: PyTree, like: PyTree) -> PyTree:
 
 
 def _matrices(stacked: PyTree) -> PyTree:
-    """Muon's axes of `_stack`'s result: each matrix of a stack by itself, and none of the rest."""
+    """Give Muon's axes of `_stack`'s result: each matrix of a stack by itself, and none of the rest."""
     return {
         "kernels": dict.fromkeys(stacked["kernels"], MuonDimensionNumbers(1, 2)),
         "rest": [None] * len(stacked["rest"]),

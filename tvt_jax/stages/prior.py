@@ -24,7 +24,7 @@ TOKENS = 2
 
 
 def fixed_prompts(features: int) -> dict[str, Prompt]:
-    """Two fixed, nearly orthogonal embeddings: without a text encoder, a prompt names a distribution."""
+    """Make two fixed, nearly orthogonal embeddings: without a text encoder, a prompt names a distribution."""
     generator = np.random.default_rng(0)
     return {
         name: Prompt(generator.standard_normal((TOKENS, features), dtype=np.float32), text)
@@ -93,7 +93,7 @@ class PriorStage(Training):
         return {"unet": grads}, {"noise_error": value}
 
     def _errors(self, unet: PyTree, frozen: PyTree, batch: PyTree, rng: PRNGKeyArray, rng_time: PRNGKeyArray) -> Array:
-        """Squared error of the predicted noise, a value each image."""
+        """Return the squared error of the predicted noise, a value each image."""
         rng_share, rng_posterior, rng_noise = jax.random.split(rng, 3)
         latent, text = self._encode(frozen, batch, rng_share, rng_posterior)
         timesteps = jax.random.randint(rng_time, latent.shape[:1], 0, NoiseSchedule().steps)
@@ -105,7 +105,7 @@ class PriorStage(Training):
     def _encode(
         self, frozen: PyTree, batch: PyTree, rng_share: PRNGKeyArray, rng_posterior: PRNGKeyArray
     ) -> tuple[Array, Array]:
-        """Scaled latents of clean and degraded images, and the embedding that says which."""
+        """Encode clean and degraded images to scaled latents; give the embeddings that say which they are."""
         clean = from_uint8(batch["hr"])
         degraded = enlarge(from_uint8(batch["lr"]), clean.shape[1] // batch["lr"].shape[1])
         negative = jax.random.bernoulli(rng_share, self.negative_share, clean.shape[:1])
@@ -115,7 +115,7 @@ class PriorStage(Training):
         return vae.apply({"params": frozen["vae"]}, image, rng_posterior, method="to_latent"), text
 
     def evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
-        """Error of the averaged weights at fixed noise, and clean images predicted from noise of step 500."""
+        """Score the averaged weights at fixed noise, and predict clean images from noise of step 500."""
         errors = self._errors(state.ema, frozen, batch, jax.random.key(0), jax.random.key(1))
         clean = from_uint8(batch["hr"])
         vae = self.compute.vae(self.vae)

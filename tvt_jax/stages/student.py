@@ -58,18 +58,18 @@ def shift_levels(prior: PyTree, added: int) -> PyTree:
 
 
 def is_new(path: tuple[str, ...], levels: int) -> bool:
-    """Whether a parameter of a student of `levels` levels, one of them new, belongs to that one or to either end."""
+    """Tell whether a parameter of a student of `levels` levels, one of them new, belongs to that one or to an end."""
     new_modules = ("conv_in", "conv_out", "down_blocks_0", f"up_blocks_{levels - 1}")
     return path[0] in new_modules or path[:2] == (f"up_blocks_{levels - 2}", "upsamplers_0")
 
 
 def takes_lora(path: tuple[str, ...]) -> bool:
-    """Whether an inherited layer carries LoRA: all do but the time embedding."""
+    """Tell whether an inherited layer carries LoRA: all do but the time embedding."""
     return not any(name in path for name in _WITHOUT_LORA)
 
 
 def init_student(rng: PRNGKeyArray, config: UNet2DConditionConfig, prior: PyTree, added: int) -> PyTree:
-    """All parameters of the student before training.
+    """Make all parameters of the student before training.
 
     Inherited layers are the prior's. A new level starts from the prior's own first level where the shapes agree.
     """

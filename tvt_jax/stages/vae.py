@@ -20,7 +20,7 @@ class VAEStage(AutoencoderStage):
     initial_log_variance: float = -6.0
 
     def initial(self, rng: PRNGKeyArray, frozen: PyTree) -> PyTree:
-        """Random weights, with a narrow posterior."""
+        """Draw random weights, with a narrow posterior."""
         vae = super().initial(rng, frozen)
         bias = vae["quant_conv"]["bias"].at[self.vae.latent_channels :].add(self.initial_log_variance)
         return {**vae, "quant_conv": {**vae["quant_conv"], "bias": bias}}

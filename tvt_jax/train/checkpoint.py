@@ -24,7 +24,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int, best: str | None = None) -> None:
-        """Makes the folder; leftovers of a save that was cut off are removed."""
+        """Make the folder; remove what a save that was cut off has left."""
         self._folder = folder.absolute()
         policies = ocp.training.preservation_policies
         kept = [policies.LatestN(keep)]
@@ -35,15 +35,14 @@ class Checkpoints:
         self._writer = self._open()
 
     def __enter__(self) -> "Checkpoints":
-        """For `with`."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Waits for the last save."""
+        """Wait for the last save."""
         self._writer.close()
 
     def restore(self, abstract: State) -> tuple[State, dict[str, Any]] | None:
-        """As the function `restore`; what cannot be read is set aside as `STEP.corrupt`."""
+        """Restore as the function `restore` does; set aside what cannot be read as `STEP.corrupt`."""
         restored = restore(self._folder, abstract)
         corrupt = [step for step in _steps(self._folder) if restored and step > int(restored[0].step)]
         for step in corrupt if jax.process_index() == 0 else ():
@@ -55,7 +54,7 @@ class Checkpoints:
         return restored
 
     def save(self, state: State, host: dict[str, Any], metrics: dict[str, float] | None = None) -> None:
-        """Starts writing; returns once the state is copied, so that the next step may overwrite it.
+        """Start writing; return once the state is copied, so that the next step may overwrite it.
 
         Args:
             state: of any sharding.
@@ -77,7 +76,7 @@ class Checkpoints:
             )
 
     def wait(self) -> None:
-        """Returns when the last save is on disk.
+        """Wait until the last save is on disk.
 
         Raises:
             OSError: it could not be written.
@@ -91,13 +90,13 @@ class Checkpoints:
 
 
 def newest(folder: Path) -> Path | None:
-    """The folder of the newest checkpoint, or None."""
+    """Return the folder of the newest checkpoint, or None."""
     steps = _steps(folder)
     return folder / str(steps[-1]) if steps else None
 
 
 def restore(folder: Path, abstract: State) -> tuple[State, dict[str, Any]] | None:
-    """The newest checkpoint that can be read, and the JSON kept with it; None when there are no checkpoints.
+    """Read the newest checkpoint that can be read, and the JSON kept with it; None when there are no checkpoints.
 
     One that cannot be read is reported, and the one before it is taken. Nothing on disk changes.
 
@@ -123,7 +122,7 @@ def restore(folder: Path, abstract: State) -> tuple[State, dict[str, Any]] | Non
 
 
 def restore_best(folder: Path, abstract: State, metric: str) -> tuple[State, dict[str, Any]]:
-    """The checkpoint that was evaluated best by a metric, and the JSON kept with it; nothing on disk changes.
+    """Read the checkpoint that was evaluated best by a metric, and the JSON kept with it; nothing on disk changes.
 
     Args:
         folder: of the checkpoints.
@@ -156,7 +155,7 @@ def _best_step(folder: Path, metric: str) -> int | None:
 
 
 def _score(metrics: dict[str, float], metric: str) -> float:
-    """More is better; less than of any other where there is no such metric, or it is not finite."""
+    """Turn a metric's value into a score, of which more is better; -inf where there is none, or it is not finite."""
     value = metrics.get(metric, math.nan)
     return (value if metric in MORE_IS_BETTER else -value) if math.isfinite(value) else -math.inf
 
@@ -176,7 +175,7 @@ def _load(path: Path, abstract: State) -> tuple[State, dict[str, Any]]:
 
 @contextmanager
 def _storage_errors(what: str) -> Iterator[None]:
-    """Whatever the storage library raises becomes an OSError with its cause in one sentence."""
+    """Turn whatever the storage library raises into an OSError with its cause in one sentence."""
     try:
         yield
     except Exception as error:
@@ -188,14 +187,14 @@ class _OtherModelError(Exception):
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause in one short line; the storage library wraps it several times."""
+    """Give the innermost cause in one short line; the storage library wraps it several times."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
 
 
 def _shapes(state: State) -> dict[str, str]:
-    """Name -> type and shape of every array, as kept beside the checkpoint."""
+    """Return type and shape of every array by its name, as kept beside the checkpoint."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
 
@@ -211,7 +210,7 @@ def _check_same_model(saved: dict[str, str], wanted: dict[str, str], path: Path)
 
 
 def _inspect(state: State) -> tuple[int, bool]:
-    """A checksum that any flipped bit changes and no sharding does, and whether all numbers are finite."""
+    """Compute a checksum that any flipped bit changes and no sharding does; tell whether all numbers are finite."""
     checksum, finite = 0, True
     # Array by array: a program for each shape compiles in a moment, one for a thousand arrays takes minutes.
     for total, is_finite in jax.device_get([_inspect_array(leaf) for leaf in jax.tree.leaves(state)]):

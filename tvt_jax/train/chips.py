@@ -36,7 +36,7 @@ class Work:
     peak: float
 
     def use(self, rate: float, batch: int) -> dict[str, float]:
-        """What each device does at so many steps a second, of so many images."""
+        """Tell what each device does at so many steps a second, of so many images."""
         flops = self.flops * rate
         use = {"images_per_s_per_device": rate * batch / self.devices, "tflops_per_s_per_device": flops / 1e12}
         return use | ({"utilisation": flops / self.peak} if self.peak else {})

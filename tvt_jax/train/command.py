@@ -1,4 +1,4 @@
-"""Trains a stage.
+"""Train a stage.
 
 python train.py --config=configs/tiny/decoder.py --workdir=W [--config.steps=1000]    the same command goes on
 python train.py --config=configs/tiny/decoder.py --workdir=W --export[=best]          a checkpoint's model

@@ -62,7 +62,7 @@ class TrainConfig:
             raise ValueError("\n".join(problems))
 
     def _problems(self) -> Iterator[str]:
-        """What does not fit together, each in a sentence that begins with the field's name."""
+        """Tell what does not fit together, each in a sentence that begins with the field's name."""
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 yield f"{name}={getattr(self, name)} must be at least 1"
@@ -98,7 +98,7 @@ def check_devices(config: TrainConfig, devices: int, processes: int = 1) -> None
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Runs `config()` of the file and applies overrides such as `--config.stage.learning_rate=1e-4`.
+    """Run `config()` of the file and apply overrides such as `--config.stage.learning_rate=1e-4`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -138,7 +138,7 @@ def _add(changes: Changes, names: list[str], text: str, full: str) -> None:
 
 
 def _changed(config: Any, changes: Changes, path: str) -> Any:
-    """A copy with all changes, made at once, so that no order of them passes through what does not fit together."""
+    """Copy with all changes, made at once, so that no order of them passes through what does not fit together."""
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         name = next(iter(changes))
         raise ValueError(f"--config.{path}{name}: {config!r} has no fields, so no {name!r}")
@@ -165,7 +165,7 @@ def _require_field(config: Any, name: str, full: str) -> None:
 
 
 def _read(text: str, wanted: Any, full: str) -> Any:
-    """What the text says, as the field's type wants it."""
+    """Read the text as the field's type wants it."""
     for value in _readings(text):
         if _fits(value, wanted):
             return _convert(value, wanted)
@@ -176,7 +176,7 @@ def _read(text: str, wanted: Any, full: str) -> Any:
 
 
 def _readings(text: str) -> list[Any]:
-    """The text as a Python literal, where it is one, and as it stands."""
+    """Read the text as a Python literal, where it is one, and as it stands."""
     try:
         return [ast.literal_eval(text), text]
     except (ValueError, SyntaxError):
@@ -202,14 +202,14 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _convert(value: Any, hint: Any) -> Any:
-    """1 is as good as 1.0 for a float, and [a, b] as (a, b) for a tuple."""
+    """Make an integer a float, and a list a tuple, where the field wants one."""
     if isinstance(value, list):
         return tuple(value)
     return float(value) if hint is float else value
 
 
 def to_json(config: Any) -> Any:
-    """The configuration as JSON-able data; a dataclass names its class under "class"."""
+    """Turn the configuration into JSON-able data; a dataclass names its class under "class"."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         fields = {field.name: to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
         return {"class": type(config).__name__} | fields
@@ -229,7 +229,7 @@ _FREE = (*_CADENCE, "data_shards", "fsdp_shards", "fsdp_min_mib")
 
 
 def differences(before: Any, after: Any, name: str = "config") -> list[str]:
-    """What differs between two configurations as JSON, one line a field; cadence, length and devices are left out."""
+    """List what differs between two configurations as JSON, a line a field; leave out cadence, length and devices."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = [key for key in {**before, **after} if name != "config" or key not in _FREE]
         return [line for key in keys for line in differences(before.get(key), after.get(key), f"{name}.{key}")]

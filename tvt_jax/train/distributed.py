@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def start(arguments: Namespace) -> None:
-    """Join the other processes, where there are any; returns once all are there.
+    """Join the other processes, where there are any, and return once all are there.
 
     Raises:
         ValueError: the arguments do not belong together.
@@ -50,7 +50,7 @@ def start(arguments: Namespace) -> None:
 
 
 def fail(error: Exception) -> int:
-    """Says what went wrong and returns the exit status 1; one of several processes ends here.
+    """Say what went wrong and return the exit status 1; where there are several processes, end this one.
 
     On its way out, jax would wait minutes for the others, which wait for this one.
     """

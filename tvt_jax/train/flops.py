@@ -26,7 +26,7 @@ class Flops(NamedTuple):
 
 
 def count_flops(jaxpr: Any) -> Flops:
-    """FLOPs of a program on all devices together, whatever is computed again in a backward pass included.
+    """Count the FLOPs of a program on all devices together, with whatever a backward pass computes again.
 
     Loops count as often as they run, of branches the dearest counts, and what nothing is made of does not. XLA's own
     count takes the body of a loop once, and Pallas kernels not at all.
@@ -45,7 +45,7 @@ def _of_equation(equation: Any) -> Flops:
 
 
 def used_equations(jaxpr: Any) -> list[Any]:
-    """Equations that the results are made of; the compiler drops the others."""
+    """List the equations that the results are made of; the compiler drops the others."""
     used, equations = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}, []
     for equation in reversed(jaxpr.eqns):
         if not used.isdisjoint(equation.outvars):
@@ -81,7 +81,7 @@ def _of_product(equation: Any) -> Flops:
 
 
 def _of_convolution(equation: Any) -> Flops:
-    """Zeros put between pixels, as gradients of strided convolutions have them, are not counted."""
+    """Leave out zeros put between pixels, as gradients of strided convolutions have them."""
     kernel = equation.invars[1].aval
     numbers = equation.params["dimension_numbers"]
     channels_in = kernel.shape[numbers.rhs_spec[1]]
@@ -91,7 +91,7 @@ def _of_convolution(equation: Any) -> Flops:
 
 
 def of_kernel(equation: Any) -> Flops:
-    """Count those of a Pallas kernel of splash attention; ValueError where it is another."""
+    """Count those of a Pallas kernel of splash attention; raise ValueError for any other."""
     name = equation.params["name"]
     products = next((count for kernel, count in _SPLASH.items() if name.startswith(kernel)), None)
     if products is None:

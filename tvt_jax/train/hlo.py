@@ -21,7 +21,7 @@ _CONSTANT = re.compile(r"s32\[\][^ ]* constant\((\d+)\)")
 
 @dataclass
 class Costs:
-    """Of a program on one chip.
+    """What a program costs on one chip.
 
     Attributes:
         cycles: the TPU compiler's estimate, 0 elsewhere; Pallas kernels are not in it.
@@ -90,7 +90,7 @@ def _called(line: str, computations: dict[str, list[str]]) -> Iterator[tuple[str
 
 
 def _trips(condition: list[str]) -> float:
-    """How often a loop runs: jax's loops count from 0 to a constant."""
+    """Tell how often a loop runs: jax's loops count from 0 to a constant."""
     constants = [int(match[1]) for line in condition if (match := _CONSTANT.search(line))]
     return float(max(constants, default=1))
 

@@ -36,7 +36,7 @@ class Timer:
     """Seconds spent training, over all runs in the workdir; evaluating, saving and compiling do not count."""
 
     def __init__(self, seconds: float = 0.0) -> None:
-        """Starts at `seconds`, those of the runs before."""
+        """Start at `seconds`, those of the runs before."""
         self._before = seconds
         self._since: float | None = time.monotonic()
 
@@ -47,7 +47,7 @@ class Timer:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time within does not count."""
+        """Stop the clock within the `with`."""
         self._before, self._since = self.seconds, None
         try:
             yield
@@ -56,14 +56,14 @@ class Timer:
 
 
 class Log:
-    """Writes the metrics of each interval one interval late, so that the device never waits for the log.
+    """The log of a run, which writes each interval's metrics one interval late, so that the device never waits for it.
 
     Attributes:
         evaluated: the last step whose evaluation is in the log, or -1.
     """
 
     def __init__(self, workdir: Path, timer: Timer, start: int, config: TrainConfig) -> None:
-        """Goes on after step `start`; later entries of a run that was cut off are dropped.
+        """Go on after step `start`; drop later entries of a run that was cut off.
 
         Args:
             workdir: gets metrics.jsonl, tensorboard/ and images/; only the first process writes.
@@ -88,11 +88,11 @@ class Log:
             self._wandb = WandbRun(workdir, config) if config.wandb else None
 
     def compiled(self, work: Work) -> None:
-        """Takes what each step from now on takes."""
+        """Note what each step from now on takes."""
         self._work = work
 
     def step(self, step: int, metrics: dict[str, Any], waited: float) -> None:
-        """Takes the metrics of a step, still being computed, and how many seconds its batch was waited for.
+        """Take the metrics of a step, still being computed, and how many seconds its batch was waited for.
 
         Raises:
             FloatingPointError: more than `skippable` steps in a row were skipped.
@@ -106,7 +106,7 @@ class Log:
             self._train(late)
 
     def flush(self, step: int) -> None:
-        """Writes what is complete and checks what is not, before the state of `step` is trusted to a checkpoint.
+        """Write what is complete and check what is not, before the state of `step` is trusted to a checkpoint.
 
         Raises:
             FloatingPointError: more than `skippable` steps in a row were skipped.
@@ -116,7 +116,7 @@ class Log:
         self._count_skipped(step - len(self._interval) + 1, jax.device_get(self._interval))
 
     def evaluation(self, step: int, metrics: dict[str, float], images: dict[str, np.ndarray]) -> None:
-        """Writes the metrics of an evaluation, and its pictures (float [b h w 3] in [-1, 1]) as grids."""
+        """Write the metrics of an evaluation, and its pictures (float [b h w 3] in [-1, 1]) as grids."""
         self._write("evaluate", step, metrics, self._timer.seconds)
         self._print(f"step {step}  evaluation  " + _pairs(metrics))
         self.evaluated = step
@@ -130,11 +130,10 @@ class Log:
                 self._wandb.picture(name, grid, step)
 
     def __enter__(self) -> "Log":
-        """For `with`."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the TensorBoard file, and the run in Weights & Biases."""
+        """End the TensorBoard file, and the run in Weights & Biases."""
         if self._writes:
             self._tensorboard.close()
             if self._wandb:
@@ -160,7 +159,7 @@ class Log:
         )
 
     def _count_skipped(self, first: int, steps: list[dict[str, Any]]) -> None:
-        """Names each skipped step once."""
+        """Name each skipped step once; raise FloatingPointError where too many come in a row."""
         for step, metrics in enumerate(steps, first):
             if step <= self._checked:
                 continue
@@ -208,14 +207,14 @@ class _Interval(NamedTuple):
 
 
 def _memory() -> dict[str, float]:
-    """The most memory that the first device of this process has used; a CPU does not tell."""
+    """Return the most memory that the first device of this process has used; a CPU does not tell."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     peak = statistics.get("peak_bytes_in_use")
     return {} if peak is None else {"memory_gib": peak / 2**30}
 
 
 def _keep_until(path: Path, step: int) -> list[dict[str, Any]]:
-    """The entries up to `step`; a last line that was cut off is dropped."""
+    """Read the entries up to `step`; drop a last line that was cut off."""
     entries = []
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -226,7 +225,7 @@ def _keep_until(path: Path, step: int) -> list[dict[str, Any]]:
 
 
 def _grid(images: np.ndarray) -> np.ndarray:
-    """One picture, as square as can be, of float [b h w 3] in [-1, 1]; uint8, black where none is left."""
+    """Make one picture, as square as can be, of float [b h w 3] in [-1, 1]; uint8, black where none is left."""
     count, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)

@@ -32,7 +32,7 @@ _AHEAD = 2
 
 
 def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> int:
-    """Trains until `config.steps`, from the newest checkpoint in the workdir where there is one.
+    """Train until `config.steps`, from the newest checkpoint in the workdir where there is one.
 
     The steps `profiled` are traced into `workdir/profile`.
 
@@ -78,7 +78,7 @@ def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> 
 
 
 def export(config: TrainConfig, workdir: Path, path: Path | None = None, best: bool = False) -> int:
-    """Writes the model of the newest checkpoint, also while the run goes on.
+    """Write the model of the newest checkpoint, also while the run goes on.
 
     Args:
         config: of the run.
@@ -91,7 +91,8 @@ def export(config: TrainConfig, workdir: Path, path: Path | None = None, best: b
 
     Raises:
         FileNotFoundError: there is no checkpoint, or none that was evaluated.
-        ValueError: the config does not say by what it is best.
+        OSError: none can be read, or not the best.
+        ValueError: the config does not say by what it is best, or the checkpoint is of another model.
     """
     if best and not config.best:
         raise ValueError("--export=best needs a metric: --config.best=NAME")
@@ -115,7 +116,7 @@ def _loop(
     host: dict[str, Any],
     profiled: range | None,
 ) -> tuple[State, int]:
-    """Steps from the state's step to the last, or to a stop; what it returns is saved."""
+    """Take steps from the state's to the last, or to a stop; return a saved state, and the signal of the stop, or 0."""
     held_out = _held_out(config)
     start = step = int(state.step)
     compiled = None
@@ -160,7 +161,7 @@ def _loop(
 
 
 def _program(config: TrainConfig) -> tuple[Program, Any]:
-    """The program, and what the stage has loaded."""
+    """Load what the stage starts from, and make the program; return both."""
     mesh = make_mesh(config.data_shards, config.fsdp_shards)
     check_devices(config, mesh.size, jax.process_count())
     loaded = config.stage.load()
@@ -170,7 +171,7 @@ def _program(config: TrainConfig) -> tuple[Program, Any]:
 def _resume(
     config: TrainConfig, workdir: Path, program: Program, loaded: Any, checkpoints: Checkpoints
 ) -> tuple[State, dict[str, Any]]:
-    """The newest checkpoint's state and JSON, or the initial state and {}; says which, and what the config changed."""
+    """Return the newest checkpoint's state and JSON, or a new state and {}; say which, and what the config changed."""
     path = workdir / "config.json"
     now = to_json(config)
     changed = differences(json.loads(path.read_text()), now) if path.exists() else []
@@ -188,7 +189,7 @@ def _resume(
 
 
 def _held_out(config: TrainConfig) -> list[dict[str, Any]]:
-    """This process's part of the evaluation batches: always the same ones, whatever the run's seed."""
+    """Read this process's part of the evaluation batches: always the same ones, whatever the run's seed."""
     if config.evaluation is None:
         return []
     with closing(make_iterator(config.evaluation, 0, jax.process_index(), jax.process_count())) as batches:

@@ -67,7 +67,7 @@ class Plan:
 
 
 def run(config: TrainConfig, topology: str, find_batch: bool, quick: bool, as_json: bool) -> int:
-    """What `train.py --plan` does: prints the plan, and returns 0 when the step fits, 1 when not."""
+    """Make and print the plan that `train.py --plan` asks for; return 0 when the step fits, 1 when not."""
     devices = topology_devices(topology)
     plan = largest(config, topology, devices) if find_batch else make_plan(config, topology, devices, quick)
     if find_batch and plan.fits and not quick:
@@ -77,7 +77,7 @@ def run(config: TrainConfig, topology: str, find_batch: bool, quick: bool, as_js
 
 
 def topology_devices(topology: str) -> list[Any]:
-    """The devices of a TPU topology such as v5e:4x4, none of which need be there, or `local`: those that are.
+    """List the devices of a TPU topology such as v5e:4x4, none of which need be there; of `local`, those that are.
 
     Raises:
         ValueError: libtpu is not installed, or does not know the topology.
@@ -149,10 +149,10 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
 
 
 def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
-    """The quick plan of the largest batch that fits with room for fast kernels, in whole images a chip.
+    """Find the largest batch that fits with room for fast kernels, in whole images a chip; return its quick plan.
 
-    Doubled until they are too many, and then midway: the compiler pads batches, so that five images can take as much as
-    eight, and memory says little of where it ends.
+    The number is doubled until it is too large, and then the middle is tried: the compiler pads batches, so that five
+    images can take as much as eight, and memory says little of where it ends.
 
     Raises:
         ValueError: it is not known how much memory these devices have.
@@ -180,7 +180,7 @@ def largest(config: TrainConfig, topology: str, devices: list[Any]) -> Plan:
 
 
 def _confirm(config: TrainConfig, quick: Plan, devices: list[Any]) -> Plan:
-    """The full plan of a quick one's batch, or of the next smaller that fits."""
+    """Make the full plan of a quick one's batch, or of the next smaller that fits."""
     plan = quick
     for batch in range(quick.batch, 0, -quick.chips * config.stage.accumulation):
         print(f"a batch of {batch} in full", file=sys.stderr, flush=True)
@@ -191,7 +191,7 @@ def _confirm(config: TrainConfig, quick: Plan, devices: list[Any]) -> Plan:
 
 
 def describe(plan: Plan) -> str:
-    """The plan in a few lines, the verdict last."""
+    """Write the plan in a few lines, the verdict last."""
     head = f"{plan.topology}: {plan.chips} chips, {plan.batch} images a step"
     if not plan.fits and not plan.peak:
         return f"{head}\ndoes not fit: {plan.reason}; try more fsdp_shards, remat, accumulation or a smaller batch"
@@ -219,18 +219,18 @@ def _with_batch(config: TrainConfig, batch: int) -> TrainConfig:
 
 
 def _return_freed_memory() -> None:
-    """To the system: glibc keeps what the compiler has freed, and one plan after another would add up."""
+    """Return it to the system: glibc keeps what the compiler has freed, and one plan after another would add up."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 
 
 def _seconds(chip: Chip, cycles: float, kernel_flops: float) -> float:
-    """Estimated time; a kernel on heads of 64 channels fills half of a matrix unit 128 wide."""
+    """Estimate the time; a kernel on heads of 64 channels fills half of a matrix unit 128 wide."""
     return cycles / chip.clock + kernel_flops / (0.5 * chip.flops) if chip.clock else 0.0
 
 
 def _reason(message: str, topology: str) -> str:
-    """What the compiler says of the memory that a chip has; raises where a kernel lacks vector memory."""
+    """Find what the compiler says of the chip's memory; raise ValueError where a kernel lacks vector memory."""
     if kernel := re.search(r"memory space vmem.*?%([\w.]+).*? with size (\S+) and limit (\S+) ", message, re.DOTALL):
         raise ValueError(
             f"--plan={topology}: {kernel[1]} needs {kernel[2]} of {kernel[3]} of vector memory, whatever the batch; "

@@ -1,4 +1,4 @@
-"""Asks to stop: SIGTERM and Ctrl-C in one process, the scheduler's notice on many hosts."""
+"""Requests to stop: SIGTERM and Ctrl-C in one process, the scheduler's notice on many hosts."""
 
 import signal
 from types import FrameType
@@ -16,23 +16,23 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
-        """Nothing is caught before the `with` is entered."""
+        """Catch nothing before the `with` is entered."""
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
-        """Catches the signals; on many hosts jax.distributed already does, so that all hosts agree on a step."""
+        """Catch the signals; on many hosts jax.distributed already does, so that all hosts agree on a step."""
         if jax.process_count() == 1:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Puts the former handlers back."""
+        """Put the former handlers back."""
         self._restore()
 
     def requested(self, step: int) -> bool:
-        """Whether to save and stop now, at `step`; every host gets the same answer."""
+        """Tell whether to save and stop now, at `step`; every host gets the same answer."""
         if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
             self.received = signal.SIGTERM
         return self.received is not None

@@ -7,7 +7,7 @@ import jax
 
 
 def parse_steps(text: str) -> range:
-    """Read FIRST:LAST, the steps that are to be traced; the last is not.
+    """Read FIRST:LAST, the steps that are to be traced, LAST not among them.
 
     Raises:
         ValueError: it is something else.
@@ -19,14 +19,14 @@ def parse_steps(text: str) -> range:
 
 
 class Profile:
-    """Traces `steps`, on every process, into `folder`: `xprof FOLDER` or TensorBoard shows it."""
+    """A trace of `steps`, by every process, in `folder`: `xprof FOLDER` or TensorBoard shows it."""
 
     def __init__(self, folder: Path, steps: range | None) -> None:
-        """Nothing is traced before `at` is called with the first of the steps; without steps, nothing ever."""
+        """Trace nothing before `at` is called with the first of the steps; without steps, nothing ever."""
         self._folder, self._steps, self._running = folder, steps, False
 
     def at(self, step: int, state: Any) -> None:
-        """Start or stop; the device finishes what it works on first, so that the trace has whole steps."""
+        """Start or stop the trace; the device finishes what it works on first, so that the trace has whole steps."""
         if self._steps and step == self._steps.start:
             jax.block_until_ready(state)
             jax.profiler.start_trace(str(self._folder))
@@ -35,11 +35,10 @@ class Profile:
             self._stop(state)
 
     def __enter__(self) -> "Profile":
-        """For `with`."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends a trace that a short run would cut off."""
+        """End a trace that a short run would cut off."""
         self._stop(None)
 
     def _stop(self, state: Any) -> None:

@@ -32,7 +32,7 @@ class Program:
     """
 
     def __init__(self, config: TrainConfig, mesh: Mesh, frozen: Any) -> None:
-        """Nothing is compiled yet; `frozen` is what `stage.load()` returned, or `stage.abstract()` to compile only."""
+        """Compile nothing yet; `frozen` is what `stage.load()` returned, or `stage.abstract()` to compile only."""
         self._stage, self.mesh = config.stage, mesh
         # An argument of the programs, so that another seed needs no compiling.
         self._seed = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
@@ -57,25 +57,25 @@ class Program:
             return jax.jit(self._init, out_shardings=shardings)(self._seed, inherited)
 
     def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        """This process's part of a batch, to the devices."""
+        """Put this process's part of a batch on the devices."""
         put = partial(jax.make_array_from_process_local_data, self._batch)
         return jax.tree.map(put, batch)
 
     def abstract_batch(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.ShapeDtypeStruct]:
-        """What `put` makes of a batch of these shapes, without the batch."""
+        """Describe what `put` makes of a batch of these shapes, without the batch."""
         return {name: jax.ShapeDtypeStruct(n, np.uint8, sharding=self._batch) for name, n in shapes.items()}
 
     def compile_step(self, batch: dict[str, Any]) -> tuple[Any, float]:
-        """Compiles `step(state, frozen, batch) -> state, metrics` for batches like this one; the state is donated.
+        """Compile `step(state, frozen, batch) -> state, metrics` for batches like this one; the state is donated.
 
-        Gives it with the FLOPs of its products on one device.
+        The FLOPs of its products on one device are returned with it.
         """
         traced = self.trace_step(batch)
         flops = sum(count_flops(traced.jaxpr.jaxpr)) / self.mesh.size
         return partial(traced.lower().compile(), self._seed), flops
 
     def trace_step(self, batch: dict[str, Any]) -> Any:
-        """The step before lowering; `.jaxpr` is its program on all devices together."""
+        """Trace the step, before lowering; `.jaxpr` is its program on all devices together."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, (self.state, self.frozen, batch))
         inputs, outputs = (replicated(self.mesh), *shardings), (shardings[0], replicated(self.mesh))
         step = jax.jit(
@@ -89,7 +89,7 @@ class Program:
             return step.trace(self._seed, self.state, self.frozen, batch)
 
     def evaluate(self, state: State, batches: list[dict[str, np.ndarray]]) -> tuple[dict[str, float], dict[str, Any]]:
-        """The metrics' means over all images of the batches, and the pictures of the first batch."""
+        """Average the metrics over all images of the batches; return the means, and the pictures of the first batch."""
         sums: dict[str, list[np.ndarray]] = {}
         pictures: dict[str, Any] = {}
         for batch in batches:
@@ -104,9 +104,9 @@ class Program:
         return self._stage.init(_key(seed, _INIT), frozen)
 
     def _step(self, seed: Any, state: State, frozen: Any, batch: dict[str, Any]) -> tuple[State, dict[str, Any]]:
-        """A step of the stage; one with a metric that is not finite changes nothing, and `skipped` tells so.
+        """Take a step of the stage; with a metric that is not finite, change nothing but the count, and set `skipped`.
 
-        Not the arrays themselves are looked at: XLA takes minutes to compile one result of thousands.
+        The arrays themselves are not looked at: XLA takes minutes to compile one result of thousands.
         """
         new, metrics = self._stage.step(state, frozen, batch, _key(seed, state.step))
         finite = _all_finite(metrics)

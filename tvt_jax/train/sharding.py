@@ -11,7 +11,7 @@ AXES = ("data", "fsdp")
 
 
 def make_mesh(data: int, fsdp: int, devices: list[Any] | None = None) -> Mesh:
-    """A mesh of `data` x `fsdp` devices; `data` 0 takes all that are left.
+    """Make a mesh of `data` x `fsdp` devices; `data` 0 takes all that are left.
 
     Raises:
         ValueError: the devices do not fit the sizes.
@@ -27,12 +27,12 @@ def make_mesh(data: int, fsdp: int, devices: list[Any] | None = None) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Give every device the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh, batch: int) -> NamedSharding:
-    """The leading dimension split over all devices.
+    """Split the leading dimension over all devices.
 
     Raises:
         ValueError: `batch` images do not divide evenly.
@@ -43,7 +43,7 @@ def batch_sharding(mesh: Mesh, batch: int) -> NamedSharding:
 
 
 def fsdp_sharding(mesh: Mesh, array: Any, min_mib: float) -> NamedSharding:
-    """The rule: an array of at least `min_mib` MiB is split over `fsdp` along its largest divisible dimension."""
+    """Split an array of at least `min_mib` MiB over `fsdp`, along its largest divisible dimension; replicate others."""
     shards = mesh.shape["fsdp"]
     size = np.prod(array.shape) * np.dtype(array.dtype).itemsize
     divisible = [i for i, n in enumerate(array.shape) if n % shards == 0]
@@ -54,7 +54,7 @@ def fsdp_sharding(mesh: Mesh, array: Any, min_mib: float) -> NamedSharding:
 
 
 def to_host(tree: Any) -> Any:
-    """Whole numpy arrays in every process, wherever their parts lie; all processes must ask for them."""
+    """Gather whole numpy arrays in every process, wherever their parts lie; all processes must ask for them."""
 
     def gather(leaf: jax.Array) -> np.ndarray:
         if leaf.is_fully_addressable or leaf.is_fully_replicated:
@@ -65,5 +65,5 @@ def to_host(tree: Any) -> Any:
 
 
 def tree_shardings(mesh: Mesh, tree: Any, min_mib: float) -> Any:
-    """`fsdp_sharding` of every leaf (arrays or shapes); optimiser and moving average so follow the parameters."""
+    """Take `fsdp_sharding` of every leaf (arrays or shapes); optimiser and moving average so follow the parameters."""
     return jax.tree.map(lambda array: fsdp_sharding(mesh, array, min_mib), tree)

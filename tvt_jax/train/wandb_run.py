@@ -14,7 +14,7 @@ class WandbRun:
     """One run there for all runs in the workdir: its name is kept in `workdir/wandb_id`."""
 
     def __init__(self, workdir: Path, config: TrainConfig) -> None:
-        """Begins the run, or goes on with it; `WANDB_MODE=offline` keeps it in `workdir/wandb`.
+        """Begin the run, or go on with it; `WANDB_MODE=offline` keeps it in `workdir/wandb`.
 
         Raises:
             ValueError: wandb is not installed.
@@ -35,20 +35,20 @@ class WandbRun:
         self._run.define_metric("*", step_metric="step")
 
     def scalars(self, kind: str, metrics: dict[str, float], step: int) -> None:
-        """Sends the metrics of a step, named `kind/name`."""
+        """Send the metrics of a step, named `kind/name`."""
         self._run.log({"step": step} | {f"{kind}/{name}": value for name, value in metrics.items()})
 
     def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
-        """Sends a picture, uint8 [h w 3]."""
+        """Send a picture, uint8 [h w 3]."""
         self._run.log({"step": step, name: self._wandb.Image(pixels)})
 
     def close(self) -> None:
-        """Sends what is not sent yet."""
+        """Send what is not sent yet."""
         self._run.finish()
 
 
 def check(config: TrainConfig) -> None:
-    """Asks before anything is compiled.
+    """Check, before anything is compiled, that wandb is there if it is wanted.
 
     Raises:
         ValueError: the config wants wandb, and it is not installed.

@@ -10,7 +10,7 @@ from tvt_jax.train.state import State
 
 
 def prepare(workdir: Path) -> None:
-    """Makes the workdir.
+    """Make the workdir, and see that it can be written.
 
     Raises:
         OSError: it cannot be made, or not be written into.
@@ -25,7 +25,7 @@ def prepare(workdir: Path) -> None:
 
 
 def check_space(workdir: Path, state: State) -> None:
-    """A save that does not fit is better known before the first step than after the last.
+    """Check that there is room for a checkpoint: better before the first step than after the last.
 
     Args:
         workdir: of the run, which is there.

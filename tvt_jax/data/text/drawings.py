@@ -44,7 +44,7 @@ def chart(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
 
 
 def _curve(picture: Picture, generator: np.random.Generator, colour: Colour, left: int, bottom: int) -> None:
-    """A walk of small or large steps."""
+    """Draw a walk of small or large steps."""
     xs = np.arange(left, len(picture) + 8, float(generator.integers(2, 14)))
     walk = np.cumsum(generator.normal(0, generator.uniform(1, 12), len(xs))) + generator.uniform(0.2, 0.8) * bottom
     points = np.rint(np.stack([xs, np.clip(walk, 2, bottom - 2)], -1) * _FINE).astype(np.int32)
@@ -138,7 +138,7 @@ def _box(side: int, generator: np.random.Generator) -> tuple[int, int, int, int]
 
 
 def _distinct(paper: Colour, generator: np.random.Generator) -> Colour:
-    """A colour that can be told from the paper."""
+    """Draw a colour that can be told from the paper."""
     while True:
         colour = draw_colour(generator)
         if abs(luma(colour) - luma(paper)) > 30:

@@ -27,7 +27,7 @@ class Line(NamedTuple):
     words: Int[np.ndarray, " m"]
 
     def cut(self, width: int, generator: np.random.Generator) -> Ink:
-        """A part of at most that width, from a letter's beginning to a letter's end where that can be."""
+        """Cut a part of at most that width, from a letter's beginning to a letter's end where that can be."""
         width = max(width, 1)
         last = int(np.searchsorted(self.letters, max(self.ink.shape[1] - width, 1)))
         start = int(self.letters[generator.integers(last)]) if last else 0
@@ -36,7 +36,7 @@ class Line(NamedTuple):
         return self.ink[:, start:stop]
 
     def word(self, most: int, generator: np.random.Generator) -> Ink:
-        """A word, cut off at `most` pixels, without empty rows and columns around it."""
+        """Draw a word, cut off at `most` pixels, without empty rows and columns around it."""
         if len(self.words) < 2:
             return trimmed(self.cut(most, generator))
         number = int(generator.integers(len(self.words) - 1))
@@ -72,5 +72,5 @@ def paint(picture: Picture, ink: Ink, colour: Colour, top: int = 0, left: int = 
 
 
 def filled(shape: tuple[int, int], colour: Colour) -> Picture:
-    """A picture of that height and width in one colour."""
+    """Draw a picture of that height and width in one colour."""
     return cv2.merge([np.full(shape, value, np.uint8) for value in colour])

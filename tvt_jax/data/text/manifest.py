@@ -64,7 +64,7 @@ class Manifest:
         return array
 
     def optional_array(self, name: str) -> np.ndarray | None:
-        """The same, or None where it is missing, as pages and backgrounds may be."""
+        """Give the same, or None where it is missing, as pages and backgrounds may be."""
         return self.array(name) if self._path(name).is_file() else None
 
     def _path(self, name: str) -> Path:

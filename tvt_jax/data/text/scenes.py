@@ -10,7 +10,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 def page(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
-    """Running text in one or two columns, with headings and gaps between paragraphs."""
+    """Draw running text in one or two columns, with headings and gaps between paragraphs."""
     paper, ink = draw_colours(generator)
     sheet = np.zeros((side, side), np.uint8)
     script = studio.script(generator)
@@ -51,7 +51,7 @@ def _fill(
 
 
 def rasterised(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
-    """A piece of a real page, most often black on white; a page drawn here where there is none or no ink."""
+    """Draw a piece of a real page, most often black on white; a page drawn here where there is none or no ink."""
     sheet = studio.page(side, generator)
     if sheet is None or not sheet.any():
         return page(studio, generator, side)
@@ -67,7 +67,7 @@ def _printed(studio: Studio, generator: np.random.Generator, sheet: Ink, paper: 
 
 
 def sign(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
-    """A few large words on a plate before a photo, or on the photo itself."""
+    """Draw a few large words on a plate before a photo, or on the photo itself."""
     paper, ink = draw_colours(generator)
     photo = studio.background(side, generator) if generator.random() < 0.7 else None
     picture = studio.textured(filled((side, side), draw_colour(generator)), generator) if photo is None else photo
@@ -81,7 +81,7 @@ def sign(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
 
 
 def _plate(picture: Picture, generator: np.random.Generator, paper: Colour, ink: Colour) -> Box:
-    """A board with round corners, and a rim by chance; returns where it is."""
+    """Draw a board with round corners, and a rim by chance; returns where it is."""
     side = len(picture)
     left, top = (int(x) for x in generator.uniform(-0.15, 0.25, 2) * side)
     right, bottom = (int(x) for x in generator.uniform(0.75, 1.15, 2) * side)
@@ -127,7 +127,7 @@ def _letter(studio: Studio, generator: np.random.Generator, picture: Picture, bo
 
 
 def label(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
-    """A price or name tag: a band of colour, a large figure, small print and a bar code."""
+    """Draw a price or name tag: a band of colour, a large figure, small print and a bar code."""
     paper, ink = draw_colours(generator)
     picture = studio.textured(filled((side, side), paper), generator)
     figures, small = (studio.face(script, generator) for script in ("figures", studio.script(generator)))
@@ -148,7 +148,7 @@ def label(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
 
 
 def _bar_code(generator: np.random.Generator, picture: Picture, ink: Colour, top: int) -> None:
-    """A bar code from there to near the lower border."""
+    """Draw a bar code from there to near the lower border."""
     widths = generator.integers(1, 4, 90) * int(generator.integers(1, 4))
     edges = 12 + np.cumsum(widths)
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
@@ -178,7 +178,7 @@ def receipt(studio: Studio, generator: np.random.Generator, side: int) -> Pictur
 
 
 def screen(studio: Studio, generator: np.random.Generator, side: int) -> Picture:
-    """A program's window: flat areas, a bar, buttons, and small text or coloured code."""
+    """Draw a program's window: flat areas, a bar, buttons, and small text or coloured code."""
     dark = generator.random() < 0.4
     paper, ink = draw_grey(10, 60, generator), draw_grey(190, 256, generator)
     paper, ink = (paper, ink) if dark else (ink, paper)
@@ -209,7 +209,7 @@ def screen(studio: Studio, generator: np.random.Generator, side: int) -> Picture
 def _colour(
     picture: Picture, generator: np.random.Generator, words: Ink, colours: list[Colour], top: int, left: int
 ) -> None:
-    """A line whose words have colours, changed between letters."""
+    """Draw a line whose words have colours, changed between letters."""
     gaps = np.flatnonzero(~words.any(axis=0)) if len(colours) > 1 else np.array([])
     cuts = sorted(gaps[generator.integers(len(gaps), size=3)].tolist()) if len(gaps) else []
     for start, stop in zip([0, *cuts], [*cuts, words.shape[1]], strict=True):
@@ -217,7 +217,7 @@ def _colour(
 
 
 def _button(studio: Studio, generator: np.random.Generator, picture: Picture, size: int, colour: Colour) -> None:
-    """A filled rectangle with a figure in it."""
+    """Draw a filled rectangle with a figure in it."""
     word = studio.face("figures", generator).line(size, generator).word(len(picture) // 2, generator)
     top, left = (int(x) for x in generator.integers(0, len(picture) - 2 * size, 2))
     bottom, right = top + word.shape[0] + size, left + word.shape[1] + 2 * size

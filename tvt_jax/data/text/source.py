@@ -68,7 +68,7 @@ class TextSource:
 
 
 def open_text(folder: Path) -> TextSource:
-    """The pictures of a folder with a `text.json`; raises what `manifest.load` and `Studio` do."""
+    """Give the pictures of a folder with a `text.json`; raises what `manifest.load` and `Studio` do."""
     return TextSource(load(folder))
 
 

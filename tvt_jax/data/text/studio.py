@@ -53,11 +53,11 @@ class Studio:
         return list(self._scripts)[int(at)]
 
     def face(self, script: str, generator: np.random.Generator) -> "Face":
-        """A face for a script."""
+        """Draw a face for a script."""
         return Face(self, pick(list(pick(self._scripts[script], generator).values()), generator))
 
     def line(self, number: int) -> Line:
-        """A line by its number."""
+        """Give a line by its number."""
         _, _, _, height, width, above, at, first, letters, words = self._lines[number].item()
         return Line(
             ink=self._ink[at : at + height * width].reshape(height, width),
@@ -67,14 +67,14 @@ class Studio:
         )
 
     def background(self, side: int, generator: np.random.Generator) -> Picture | None:
-        """A piece of a photo, if there are any."""
+        """Draw a piece of a photo, if there are any."""
         if self._backgrounds is None:
             return None
         photo = self._backgrounds[int(generator.integers(len(self._backgrounds)))]
         return cv2.resize(photo, (side, side), interpolation=cv2.INTER_CUBIC) if len(photo) != side else photo.copy()
 
     def page(self, side: int, generator: np.random.Generator) -> Ink | None:
-        """A piece of a rasterised page, if there are any that large."""
+        """Draw a piece of a rasterised page, if there are any that large."""
         if self._pages is None or min(self._pages.shape[1:]) < side:
             return None
         page = self._pages[int(generator.integers(len(self._pages)))]
@@ -106,7 +106,7 @@ class Face:
         return pick(sizes, generator) if sizes else min(self.sizes, key=lambda size: abs(size - low))
 
     def line(self, size: int, generator: np.random.Generator) -> Line:
-        """A line of that size, or the next larger."""
+        """Draw a line of that size, or the next larger."""
         nearest = self.sizes[min(bisect_left(self.sizes, size), len(self.sizes) - 1)]
         return self._studio.line(pick(self._lines[nearest], generator))
 
@@ -130,7 +130,7 @@ def draw_colours(generator: np.random.Generator) -> tuple[Colour, Colour]:
 
 
 def draw_grey(low: int, high: int, generator: np.random.Generator) -> Colour:
-    """A grey or nearly grey colour of about that brightness."""
+    """Draw a grey or nearly grey colour of about that brightness."""
     grey, tint = int(generator.integers(low, high)), generator.integers(-8, 9, 3)
     red, green, blue = (int(value) for value in np.clip(grey + tint * int(generator.integers(2)), 0, 255))
     return red, green, blue

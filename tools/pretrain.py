@@ -1,0 +1,130 @@
+"""Train the embedded model from nothing: fetch, prepare, every stage, the model in the package, curves, card.
+
+    python tools/pretrain.py [--budget HOURS] [--data DIR] [--runs DIR] [--out MODEL]
+
+The same command goes on where it was cut off, whenever that was: what is done is not done again. All that changes over
+time stands in configs/tiny/; `--budget` scales the steps of every stage, which are meant for about twelve hours of two
+cores.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.model_card import write_card
+from tvt_jax.files import write_whole
+from tvt_jax.train.config import TrainConfig, load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("vae", "decoder", "encoder", "prior", "adapt_latents", "adapt", "adapt_large")
+HOURS = 12.0  # that the steps in configs/tiny/ take on two cores
+
+
+def pretrain(data: Path, runs: Path, out: Path, budget: float) -> None:
+    """Do what is not done yet.
+
+    Raises:
+        ValueError: the runs were begun with another budget.
+        subprocess.CalledProcessError: a step failed; what it had to say is printed already.
+    """
+    require_budget(runs, budget)
+    fetch(data)
+    for stage in STAGES:
+        words = f"--config=configs/tiny/{stage}.py", f"--workdir={runs / stage}"
+        run("train.py", *words, *changes(stage, data, runs, budget))
+    run("tools/embed_model.py", runs / STAGES[-1] / "model", out)
+    run("tools/curves.py", runs, out / "curves.png")
+    write_card(data, runs, out, STAGES)
+
+
+def require_budget(runs: Path, budget: float) -> None:
+    """Write down the budget that the runs were begun with, or raise ValueError where it was another."""
+    path = runs / "budget.json"
+    if path.is_file() and (begun := json.loads(path.read_text())) != budget:
+        raise ValueError(f"{runs} was begun with --budget {begun:g}: go on with that, or choose another --runs")
+    write_whole(path, json.dumps(budget))
+
+
+def fetch(data: Path) -> None:
+    """Fetch photos, cut them into tiles, and draw text, as far as they are not there."""
+    if not (data / "photos" / "manifest.json").is_file():
+        run("tools/fetch_photos.py", data / "photos")
+    if not (data / "text" / "text.json").is_file():
+        run("tools/fetch_text.py", data / "text", "--photos", data / "photos")
+    photos, tiles = data / "photos" / "train", data / "tiles"
+    run("-m", "tvt_jax.data.prepare", "--images", photos, "--out", tiles, "--crop", 320, "--stride", 256)
+
+
+def changes(stage: str, data: Path, runs: Path, budget: float) -> Iterator[str]:
+    """Give what differs from the stage's configuration: where data and models lie, and how long it trains."""
+    config = load_config(ROOT / "configs" / "tiny" / f"{stage}.py")
+    for name, value in {**places(config, data, runs), **lengths(config, budget / HOURS)}.items():
+        yield f"--config.{name}={value}"
+
+
+def places(config: TrainConfig, data: Path, runs: Path) -> dict[str, object]:
+    """Give the data's and the earlier models' paths, where they are not those of the configuration."""
+    held_out = ((str(data / "text" / "held_out"), 1.0),)
+    found: dict[str, object] = {
+        "data.path": data / "tiles",
+        "data.mixed": tuple((str(data / "text"), weight) for _, weight in config.data.mixed),
+        "evaluation.path": data / "photos" / "held_out",
+        "evaluation.mixed": held_out,
+    }
+    for name in ("source", "vae_source", "prior_source", "student_source"):
+        if path := getattr(config.stage, name, None):
+            found[f"stage.{name}"] = runs.joinpath(*Path(path).parts[-2:])
+    return found
+
+
+def lengths(config: TrainConfig, factor: float) -> dict[str, int]:
+    """Give every count of steps times a factor."""
+    optimizer = config.stage.optimizer  # type: ignore[attr-defined]  # every stage of the recipe has one
+    counts = {
+        "steps": config.steps,
+        "evaluate_every": config.evaluate_every,
+        "save_every": config.save_every,
+        "log_every": config.log_every,
+        "stage.optimizer.decay_until": optimizer.decay_until,
+        "stage.optimizer.warmup": optimizer.warmup,
+    }
+    if hasattr(config.stage, "adversarial_start"):
+        counts["stage.adversarial_start"] = config.stage.adversarial_start
+    scaled = {name: max(1, round(count * factor)) for name, count in counts.items()}
+    scaled["stage.optimizer.decay_until"] = max(scaled["steps"], scaled["stage.optimizer.warmup"] + 1)
+    return scaled
+
+
+def run(*words: object) -> None:
+    """Run a step as a command of its own; a child that was asked to stop stops this too."""
+    command = [sys.executable, *map(str, words)]
+    print("+ python " + " ".join(command[1:]), flush=True)
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", type=float, default=HOURS, metavar="HOURS", help="of two cores, about")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/tiny"))
+    parser.add_argument("--out", type=Path, default=ROOT / "tvt_jax" / "pretrained" / "tiny")
+    options = parser.parse_args()
+    if not options.budget > 0:
+        parser.error(f"--budget {options.budget:g} must be positive")
+    data, runs, out = (path.resolve() for path in (options.data, options.runs, options.out))
+    try:
+        pretrain(data, runs, out, options.budget)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
+
+
+if __name__ == "__main__":
+    main()
