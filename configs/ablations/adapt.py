@@ -30,8 +30,8 @@ def config(**changes: Any) -> TrainConfig:
     return replace(
         base,
         stage=stage,
-        data=replace(base.data, crop=64, mixed=()),
-        evaluation=replace(degraded(HELD_OUT), mixed=()),
+        data=replace(base.data, crop=64, mixed=(), clean=0.0),
+        evaluation=replace(degraded(HELD_OUT), mixed=(), clean=0.0),
         steps=steps,
         evaluate_every=steps,
         save_every=60,

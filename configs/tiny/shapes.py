@@ -101,5 +101,5 @@ def vae_optimizer(steps: int) -> OptimizerConfig:
 
 
 def degraded(data: DataConfig) -> DataConfig:
-    """Give the images their low-resolution counterparts."""
-    return replace(data, degradation=CAMERA)
+    """Give the images their low-resolution counterparts, a quarter of them clean."""
+    return replace(data, degradation=CAMERA, clean=0.25)

@@ -249,9 +249,21 @@ def test_pairs_and_degraded_images_are_mixed(pairs: DataConfig, photos: Path):
     assert exact.sum() == 4
 
 
+def test_a_share_of_the_crops_is_only_made_smaller(photos: Path):
+    """The averaged ones are exact; degraded ones of noise are never that."""
+    config = DataConfig(path=str(photos), crop=16, batch=8, degradation=TVT, clean=0.5)
+    batches = take(config, 8)
+    hr, lr = (np.concatenate([batch[name] for batch in batches]).astype(int) for name in ("hr", "lr"))
+    averaged = hr.reshape(-1, 4, 4, 4, 4, 3).mean((2, 4))
+    exact = (np.abs(lr - averaged) <= 0.5).all((1, 2, 3)).sum()
+    assert 16 <= exact <= 48  # of 64: four standard deviations about a half
+    assert_same(take(config, 2, after=6), batches[6:])
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"clean": 1.5}, "clean=1.5 must be a share"),
         ({"crop": 0}, "crop=0 must be at least 1"),
         ({"batch": 0}, "batch=0 must be at least 1"),
         ({"workers": -1}, "workers=-1 must be at least 0"),

@@ -33,6 +33,7 @@ class DataConfig:
         batch: Crops in a batch, over all processes.
         scale: How many times as large as the low-resolution crops the crops are.
         degradation: How the low-resolution crops are made; None for high-resolution crops alone.
+        clean: Share of the low-resolution crops that are averaged down, not degraded, as of a screenshot.
         workers: Worker processes; with 0, threads of this process make the batches ahead.
         flips: Whether to turn and mirror the crops of photos by chance; text stays as it is.
         enlarge: Least and most by which crops are enlarged (bicubic, before they are degraded), from 1. Photos from
@@ -46,6 +47,7 @@ class DataConfig:
     batch: int = 16
     scale: int = 4
     degradation: Degradation | None = None
+    clean: float = 0.0
     workers: int = 0
     flips: bool = True
     enlarge: tuple[float, float] = (1.0, 1.0)
@@ -60,6 +62,8 @@ class DataConfig:
             )
         if self.lr_path and self.mixed and not self.degradation:
             raise ValueError(f"lr_path is for {self.path} alone: what is mixed in needs a degradation, or crops differ")
+        if not 0 <= self.clean <= 1:
+            raise ValueError(f"clean={self.clean} must be a share, from 0 to 1")
         if not 1 <= self.enlarge[0] <= self.enlarge[1]:
             raise ValueError(f"enlarge={self.enlarge} must be an increasing pair of numbers from 1")
         if self.lr_path and self.enlarge[1] > 1:
@@ -129,6 +133,7 @@ class MakeExample(grain.transforms.RandomMap):
     enlarge: tuple[float, float]
     scale: int
     degradation: Degradation | None
+    clean: float
 
     def random_map(self, element: Item, rng: np.random.Generator) -> Example:
         """Make one example."""
@@ -139,6 +144,9 @@ class MakeExample(grain.transforms.RandomMap):
             hr = turned(hr, random_symmetry(rng))
         if self.degradation is None:
             return {"hr": hr}
+        if self.clean and rng.random() < self.clean:
+            side = self.crop // self.scale
+            return {"hr": hr, "lr": cv2.resize(hr, (side, side), interpolation=cv2.INTER_AREA)}
         return {"hr": hr, "lr": degrade(hr, self.degradation, rng, self.scale)}
 
     def _of_pair(self, pair: Pair, rng: np.random.Generator) -> Example:
@@ -198,6 +206,7 @@ def _make(config: DataConfig, source: ReadableSource) -> MakeExample:
         enlarge=config.enlarge,
         scale=config.scale,
         degradation=config.degradation,
+        clean=config.clean,
     )
 
 
