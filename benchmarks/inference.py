@@ -11,12 +11,12 @@ import json
 import os
 import re
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,7 @@ import tyro
 from benchmarks.timing import use_cores
 
 ROOT = Path(__file__).parents[1]
-CONTENDERS = ("ours", "pytorch")
-PARTS = ("encode", "unet", "decode")
+CONTENDERS, PARTS = ("ours", "pytorch"), ("encode", "unet", "decode")
 Step = Callable[[Any], Any]
 
 
@@ -49,22 +48,20 @@ class Options:
     cores: int = 2
 
 
-def start(name: str, model: Path, options: Options) -> subprocess.Popen:
+def start(name: str, model: Path, options: Options) -> Popen:
     """A contender's process, which runs once for each line it is sent."""
     words = map(str, (name, model.resolve(), 4 * options.side, options.cores, options.work.resolve()))
     command = [sys.executable, "-c", "import sys; from benchmarks.inference import serve; serve(*sys.argv[1:])"]
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "OMP_WAIT_POLICY": "PASSIVE"}  # who waits takes no time
-    pipe = subprocess.PIPE
-    return subprocess.Popen([*command, *words], cwd=ROOT, env=env, stdin=pipe, stdout=pipe, text=True)
+    return Popen([*command, *words], cwd=ROOT, env=env, stdin=PIPE, stdout=PIPE, text=True)
 
 
-def run(contender: subprocess.Popen) -> dict[str, float]:
-    """Let it run once; seconds of each part, and the peak memory in bytes so far. Raises ValueError if it ends."""
+def run(contender: Popen) -> dict[str, float]:
+    """Let it run once; seconds of each part and of all cores, peak memory so far. Raises ValueError if it ends."""
     assert contender.stdin and contender.stdout
     print(file=contender.stdin, flush=True)
     for line in contender.stdout:
-        if line.startswith("{"):
-            return json.loads(line)
+        return json.loads(line)
     contender.communicate()
     raise ValueError(f"a contender ended with status {contender.returncode}; it says why above")
 
@@ -75,11 +72,12 @@ def serve(name: str, model: str, side: str, cores: str, work: str) -> None:
     steps = {"ours": ours, "pytorch": pytorch}[name](Path(model))
     picture = np.random.default_rng(0).random((1, int(side), int(side), 3), np.float32) * 2 - 1
     for _ in sys.stdin:
-        figures, value = {}, picture
+        figures, value, spent = {}, picture, time.process_time()
         for part in PARTS:
             begin = time.perf_counter()
             value = steps[part](value)
             figures[part] = time.perf_counter() - begin
+        figures["processors"] = time.process_time() - spent
         figures["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
         np.save(f"{work}/{name}.npy", np.asarray(value, np.float32))
         print(json.dumps(figures), flush=True)
@@ -116,9 +114,8 @@ def pytorch(model: Path) -> dict[str, Step]:
     if not vae.config.mid_block_add_attention:  # diffusers' way to say that there is no middle block: do not run it
         for half in (vae.encoder, vae.decoder):
             half.mid_block.forward = lambda x, *_: x
-    factor = vae.config.scaling_factor
     schedule = diffusers.DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
-    signal = float(schedule.alphas_cumprod[t])
+    factor, signal = vae.config.scaling_factor, float(schedule.alphas_cumprod[t])
 
     def restore(z: Any) -> Any:
         return (z - (1 - signal) ** 0.5 * unet(z, t, prompt).sample) / signal**0.5 / factor
@@ -138,15 +135,16 @@ def write_random_model(folder: Path) -> None:
     from convert.tvt import VAE_D4
     from tvt_jax.model_folder import ModelCard, Network, replaced, write_parts
 
-    vae, unet = (Network(config, random_tensors(expected_shapes(config))) for config in (VAE_D4, TVT_UNET))
+    vae = Network(VAE_D4, random_tensors(expected_shapes(VAE_D4)))
+    unet = Network(TVT_UNET, random_tensors(expected_shapes(TVT_UNET)))
     prompts = {"prompt": np.asarray(RandomTensor("prompt", (77, 1024)))}
     with replaced(folder) as partial:
         write_parts(partial, ModelCard(), {"vae": vae, "unet": unet}, prompts, "float32")
 
 
 def fastest(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """The least time of each part and of the whole, and the last word on memory."""
-    parts = {part: min(each[part] for each in rounds) for part in PARTS}
+    """The least time of each part, of the whole and of all cores together; the last word on memory."""
+    parts = {part: min(each[part] for each in rounds) for part in (*PARTS, "processors")}
     whole = min(sum(each[part] for part in PARTS) for each in rounds)
     return {**parts, "whole": whole, "memory": rounds[-1]["memory"]}
 
@@ -164,16 +162,15 @@ def table(figures: Mapping[str, Mapping[str, float]]) -> str:
 def processor() -> str:
     """The processor's name as Linux tells it, and the widest vectors that it knows."""
     told = Path("/proc/cpuinfo").read_text()
-    name = re.search(r"model name\s*: (.*)", told)
-    vectors = [word for word in ("avx2", "avx512f") if word in told]
-    return " ".join([name[1] if name else "unknown", *vectors[-1:]])
+    names = re.findall(r"model name\s*: (.*)", told)
+    return " ".join([*names[:1], *[word for word in ("avx2", "avx512f") if word in told][-1:]])
 
 
 def measure(options: Options) -> dict[str, Any]:
     """Let the two take turns and compare their results."""
-    model = options.model or options.work / "full_size"
     options.work.mkdir(parents=True, exist_ok=True)
-    if not model.exists():
+    model = options.model or options.work / "full_size"
+    if not (options.model or model.exists()):
         write_random_model(model)
     contenders = {name: start(name, model, options) for name in CONTENDERS}
     rounds = [{name: run(one) for name, one in contenders.items()} for _ in range(1 + options.rounds)]
