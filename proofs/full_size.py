@@ -3,17 +3,17 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from benchmarks.random_weights import RandomTensor, random_tensors
 from convert.layout import Tensors
 from convert.lora import Branches, LoRA
 from convert.to_torch import lora_file
 from convert.torch_writer import write_torch
 from convert.tvt import VAE_D4, VAE_PREFIX
 from tvt_jax.model_folder import write_tensors
-from tvt_jax.models.shapes import Config, Shapes, tensor_shapes
+from tvt_jax.models.shapes import Config, tensor_shapes
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
@@ -22,29 +22,6 @@ from tvt_jax.stages.student import add_level
 SD_UNET = UNet2DConditionConfig()
 TVT_UNET = add_level(SD_UNET, CROSS_ATTENTION_BLOCK)
 RANK = 4
-
-
-class RandomTensor:
-    """A tensor that is drawn when it is asked for, always the same."""
-
-    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
-        """Keep the name, which is the seed."""
-        self.name, self.shape = name, shape
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Draw kernels as PyTorch initialises them; scales are about 1, biases about 0."""
-        generator = np.random.default_rng(list(self.name.encode()))
-        values = generator.random(self.shape, np.float32) * 2 - 1
-        if len(self.shape) > 1:
-            values /= np.sqrt(np.prod(self.shape[1:], dtype=np.float32))
-        else:
-            values = 0.05 * values + (1 if self.name.endswith("norm.weight") or "norm" in self.name[:-6] else 0)
-        return values.astype(dtype or np.float32, copy=False)
-
-
-def random_tensors(shapes: Shapes) -> dict[str, Any]:
-    """Make a state dict of that layout."""
-    return {name: RandomTensor(name, shape) for name, shape in shapes.items()}
 
 
 def write_component(folder: Path, config: Config, dtype: str) -> None:

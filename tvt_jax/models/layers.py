@@ -38,9 +38,26 @@ def convolve(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
 def convolve_doubled(x: Array, kernel: Array) -> Array:
     """Enlarge NHWC `x` twofold by nearest neighbour, then cross-correlate with a 3x3 `kernel`, the border padded.
 
-    Its gradient by `x` is one convolution of stride 2, which multiplies less than half as often as the two in turn.
+    A pixel of the result sees 2x2 of `x`. Four convolutions of `x`, for the even and odd rows and columns of a result,
+    multiply 16 times where the two steps in turn multiply 36 times; the gradient by `x` is one convolution of stride 2.
     """
-    return convolve(_double(x), kernel, 1, SAME_3X3)
+    return _convolve_quarters(x, _kernel_4x4(kernel))
+
+
+def _convolve_quarters(x: Array, kernel_4x4: Array) -> Array:
+    """Give what `kernel_4x4` gives on the pixels of `x` set two apart in zeros, without products with zeros."""
+    even, odd = (
+        jnp.stack([convolve(x, kernel_4x4[i::2, j::2], 1, ((1 - i, i), (1 - j, j))) for j in (0, 1)], axis=3)
+        for i in (0, 1)
+    )
+    return jnp.stack([even, odd], axis=2).reshape(x.shape[0], 2 * x.shape[1], 2 * x.shape[2], -1)
+
+
+def _kernel_4x4(kernel: Array) -> Array:
+    shifted = (
+        jnp.pad(kernel.astype(jnp.float32), ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))) for i in (0, 1) for j in (0, 1)
+    )
+    return sum(shifted, jnp.float32(0)).astype(kernel.dtype)
 
 
 def _convolve_doubled_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -48,22 +65,17 @@ def _convolve_doubled_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Arr
 
 
 def _convolve_doubled_backward(kept: tuple[Array, Array], gradient: ArrayLike) -> tuple[Array, Array]:
-    """By `x`: from the same result got by a 4x4 kernel on pixels set two apart in zeros."""
     x, kernel = kept
-    shifted = (
-        jnp.pad(kernel.astype(jnp.float32), ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))) for i in (0, 1) for j in (0, 1)
-    )
-    kernel_4x4 = sum(shifted, jnp.float32(0)).astype(kernel.dtype)
     spread = partial(
         jax.lax.conv_general_dilated,
-        rhs=kernel_4x4,
+        rhs=_kernel_4x4(kernel),
         window_strides=(1, 1),
         padding=((2, 2), (2, 2)),
         lhs_dilation=(2, 2),
         dimension_numbers=_DIMENSIONS,
     )
-    plain = partial(convolve, _double(x), stride=1, padding=SAME_3X3)
-    return *jax.vjp(spread, x)[1](gradient), *jax.vjp(plain, kernel)[1](gradient)
+    by_kernel = jax.vjp(lambda kernel: _convolve_quarters(x, _kernel_4x4(kernel)), kernel)[1]
+    return *jax.vjp(spread, x)[1](gradient), *by_kernel(gradient)
 
 
 convolve_doubled.defvjp(_convolve_doubled_forward, _convolve_doubled_backward)
@@ -181,10 +193,6 @@ class GroupNorm(nn.Module):
         by_channel = x.mean((1, 2), keepdims=True)
         grouped = by_channel.reshape(*by_channel.shape[:3], self.num_groups, -1)
         return jnp.broadcast_to(grouped.mean(-1, keepdims=True), grouped.shape).reshape(by_channel.shape)
-
-
-def _double(x: Array) -> Array:
-    return nearest_resize(x, (2 * x.shape[1], 2 * x.shape[2]))
 
 
 def nearest_resize(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
