@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from proofs import micro
 from tests.data.text_folder import write_text
 from tools import pretrain
 from tvt_jax.model_folder import read_model
@@ -79,9 +78,9 @@ def start(data, tmp_path, cache):
 
 @pytest.mark.slow
 def test_two_minutes_run_it_all_and_go_on_after_a_kill(data, tmp_path):
-    """Two minutes of training, that is; compiling takes longer, and is done with little optimisation."""
+    """Two minutes of training, that is; compiling takes longer."""
     write_text(data / "text")
-    cache = {name.upper(): str(value) for name, value in micro.QUICK.items()} | {"XDG_CACHE_HOME": str(tmp_path)}
+    cache = {"XDG_CACHE_HOME": str(tmp_path)}
     killed = start(data, tmp_path, cache)
     while not (tmp_path / "runs" / "decoder" / "checkpoints").is_dir():
         assert killed.poll() is None
