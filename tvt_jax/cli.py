@@ -4,6 +4,7 @@ tvt upscale     pictures, or whole folders of them
 tvt train       a stage
 tvt eval        a model, or any method's results
 tvt convert     PyTorch checkpoints into model folders, and back
+tvt export-program    a model as one program that runs without this package
 
 `tvt COMMAND --help` tells what each understands.
 """
@@ -20,6 +21,7 @@ COMMANDS = {
     "train": "tvt_jax.train.command",
     "eval": "tvt_jax.evaluation.command",
     "convert": "convert.__main__",
+    "export-program": "tvt_jax.inference.export",
 }
 
 

@@ -59,5 +59,5 @@ def restore_latent(
         predict_noise: the UNet, called as (latent, time steps).
         time_step: in [0, 1000).
     """
-    timesteps = jnp.full(len(latent), time_step)
+    timesteps = jnp.full(latent.shape[:1], time_step)
     return NoiseSchedule().predict_x0(latent, predict_noise(latent, timesteps), timesteps)

@@ -1,6 +1,8 @@
 """Softmax attention that never holds all scores at once: one function, and the kernel that each platform has for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 
 import jax
@@ -17,6 +19,17 @@ _CPU_TILE = Tile(queries=1024, keys=512, all_heads=False)
 _OTHER_TILE = Tile(queries=1024, keys=4096, all_heads=True)
 _TILE = 1024  # tokens: what splash attention's tiles must divide
 _WIDEST = 128  # channels of a head that fit the flash kernels
+_portable = ContextVar("portable", default=False)
+
+
+@contextmanager
+def portable() -> Iterator[None]:
+    """Attend within by what every platform can run: for a program that is exported to several."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
 
 
 def attend(
@@ -27,6 +40,9 @@ def attend(
     Within `jax.set_mesh` the kernel runs on each device's part of the batch, since the compiler cannot split one.
     Without a mesh it is chosen for the default backend.
     """
+    if _portable.get():
+        by_platform = {"cpu": partial(flash, tile=_CPU_TILE), "default": partial(flash, tile=_OTHER_TILE)}
+        return jax.lax.platform_dependent(query, key, value, **by_platform)
     mesh = jax.sharding.get_abstract_mesh()
     platform = jax.default_backend() if mesh.empty else mesh.abstract_device.platform
     kernel = _kernel(platform, query, key)
