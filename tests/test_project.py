@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "configs": ("data", "losses", "models", "stages", "train.config"),
     "benchmarks": (
         *("tvt_jax", "data", "evaluation", "files", "inference", "metrics", "model_folder", "models", "pixels"),
-        *("stages", "train.config", "train.flops", "configs", "diffusion"),
+        *("stages", "train", "configs", "diffusion"),
     ),
     "tools": ("tvt_jax", "data", "files", "model_folder", "train.config"),
     "proofs": (

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.model_card import write_card
 from tvt_jax.files import write_whole
-from tvt_jax.train.config import TrainConfig, load_config
+from tvt_jax.train.config import TrainConfig, lengths, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("vae", "decoder", "encoder", "prior", "adapt_latents", "adapt", "adapt_large")
@@ -80,24 +80,6 @@ def places(config: TrainConfig, data: Path, runs: Path) -> dict[str, object]:
         if path := getattr(config.stage, name, None):
             found[f"stage.{name}"] = runs.joinpath(*Path(path).parts[-2:])
     return found
-
-
-def lengths(config: TrainConfig, factor: float) -> dict[str, int]:
-    """Give every count of steps times a factor."""
-    optimizer = config.stage.optimizer  # type: ignore[attr-defined]  # every stage of the recipe has one
-    counts = {
-        "steps": config.steps,
-        "evaluate_every": config.evaluate_every,
-        "save_every": config.save_every,
-        "log_every": config.log_every,
-        "stage.optimizer.decay_until": optimizer.decay_until,
-        "stage.optimizer.warmup": optimizer.warmup,
-    }
-    if hasattr(config.stage, "adversarial_start"):
-        counts["stage.adversarial_start"] = config.stage.adversarial_start
-    scaled = {name: max(1, round(count * factor)) for name, count in counts.items()}
-    scaled["stage.optimizer.decay_until"] = max(scaled["steps"], scaled["stage.optimizer.warmup"] + 1)
-    return scaled
 
 
 def run(*words: object) -> None:

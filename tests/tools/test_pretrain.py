@@ -20,14 +20,6 @@ from tvt_jax.train.config import load_config
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_budget_scales_the_steps_and_nothing_else():
-    config = load_config(ROOT / "configs" / "tiny" / "decoder.py")
-    lengths = pretrain.lengths(config, 0.5)
-    assert lengths["steps"] == lengths["stage.optimizer.decay_until"] == config.steps // 2
-    assert lengths["stage.adversarial_start"] == config.stage.adversarial_start // 2
-    assert pretrain.lengths(config, 1e-9)["steps"] == 1
-
-
 @pytest.mark.parametrize("stage", pretrain.STAGES)
 def test_every_change_is_one_that_the_stage_takes(tmp_path, stage):
     changes = list(pretrain.changes(stage, tmp_path / "data", tmp_path / "runs", pretrain.HOURS))

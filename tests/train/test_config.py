@@ -1,9 +1,13 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
-from tvt_jax.train.config import check_devices, differences, load_config, to_json
+from configs import claim
+from tvt_jax.train.config import check_devices, differences, lengths, load_config, to_json
+
+ROOT = Path(__file__).parents[2]
 
 CONFIG = """
 import dataclasses
@@ -161,3 +165,33 @@ def test_json_names_the_classes(file):
 def test_configs_are_frozen(file):
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_config(file).steps = 3
+
+
+def test_a_file_may_take_an_argument(file):
+    file.write_text(
+        file.read_text().replace("def config():", "def config(steps='100'):").replace("steps=100", "steps=int(steps)")
+    )
+    assert (load_config(file).steps, load_config(f"{file}:7").steps) == (100, 7)
+    with pytest.raises(FileNotFoundError, match=r"no configuration file none\.py"):
+        load_config("none.py:7")
+
+
+def test_lengths_scale_every_count_of_steps():
+    config = load_config(ROOT / "configs" / "tiny" / "decoder.py")
+    half = lengths(config, 0.5)
+    assert half["steps"] == half["stage.optimizer.decay_until"] == config.steps // 2
+    assert half["stage.adversarial_start"] == config.stage.adversarial_start // 2
+    changes = [f"--config.{name}={value}" for name, value in lengths(config, 1e-9).items()]
+    assert load_config(ROOT / "configs" / "tiny" / "decoder.py", changes).steps == 1
+
+
+def test_every_arm_of_the_claim_starts_from_what_was_trained_before():
+    made: set[str] = set()
+    for arm, stages in claim.STAGES.items():
+        for stage in stages:
+            config = load_config(f"{ROOT / 'configs' / 'claim.py'}:{arm}/{stage}")
+            sources = {value for name, value in vars(config.stage).items() if name.endswith("source") and value}
+            assert sources <= made
+            made.add(f"{claim.RUNS}/{arm}/{stage}/model")
+    with pytest.raises(ValueError, match=r"there is no '4x/vae': choose from before/vae, before/prior, "):
+        claim.config("4x/vae")

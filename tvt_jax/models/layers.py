@@ -90,6 +90,7 @@ class Conv(nn.Module):
         stride: stride in both directions.
         padding: rows above and below, columns left and right; never inferred ('SAME' differs from torch's).
         dtype: dtype of the computation; parameters stay as they are.
+        kernel_init: of the kernel.
         doubled: whether the image is first enlarged twofold by nearest neighbour (3x3 kernels of stride 1).
     """
 
@@ -98,13 +99,14 @@ class Conv(nn.Module):
     stride: int = 1
     padding: Padding = SAME_3X3
     dtype: DTypeLike = jnp.float32
+    kernel_init: nn.initializers.Initializer = torch_kernel_init
     doubled: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
         """Convolve; LoRA's A is a convolution like this one, its B is 1x1 (PEFT's layout)."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", torch_kernel_init, shape).astype(self.dtype)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
         bias = self.param("bias", torch_bias_init(math.prod(shape[:3])), (self.features,)).astype(self.dtype)
         x = jnp.asarray(x, self.dtype)
         own = convolve_doubled if self.doubled else partial(convolve, stride=self.stride, padding=self.padding)

@@ -104,7 +104,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
         FileNotFoundError: no such file.
         ValueError: the file gives no TrainConfig, or an override names no field or has the wrong type.
     """
-    path = Path(path)
+    path, argument = _split(str(path))
     if not path.is_file():
         raise FileNotFoundError(f"no configuration file {path}")
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
@@ -113,7 +113,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses of the file look up their types there
     spec.loader.exec_module(module)
-    config = module.config() if hasattr(module, "config") else None
+    config = module.config(*argument) if hasattr(module, "config") else None
     if not isinstance(config, TrainConfig):
         raise ValueError(f"{path} must define config() -> TrainConfig")
     changes: Changes = {}
@@ -123,6 +123,29 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
             raise ValueError(f"unknown argument {override!r}: changes are written --config.NAME=VALUE")
         _add(changes, name.split("."), value, name)
     return _changed(config, changes, "")
+
+
+def _split(path: str) -> tuple[Path, list[str]]:
+    """Part FILE.py:ARGUMENT into the file and what is handed to its config()."""
+    file, colon, argument = path.rpartition(":")
+    return (Path(file), [argument]) if colon and file.endswith(".py") else (Path(path), [])
+
+
+def lengths(config: TrainConfig, factor: float) -> dict[str, int]:
+    """Give every count of steps times a factor, by the names that are typed: `steps`, `stage.optimizer.warmup` ...
+
+    Those of the optimiser and of a discriminator are counted where the stage has them.
+    """
+    stage: Any = config.stage
+    counts = {name: getattr(config, name) for name in ("steps", "log_every", "evaluate_every", "save_every")}
+    if optimizer := getattr(stage, "optimizer", None):
+        counts |= {f"stage.optimizer.{name}": getattr(optimizer, name) for name in ("warmup", "decay_until")}
+    if hasattr(stage, "adversarial_start"):
+        counts["stage.adversarial_start"] = stage.adversarial_start
+    scaled = {name: max(1, round(count * factor)) for name, count in counts.items() if count}
+    if until := scaled.get("stage.optimizer.decay_until"):
+        scaled["stage.optimizer.decay_until"] = max(until, scaled.get("stage.optimizer.warmup", 0) + 1)
+    return scaled
 
 
 def _add(changes: Changes, names: list[str], text: str, full: str) -> None:
