@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tvt_jax.data.text.excluded import excluded_face
-from tvt_jax.files import write_whole
+from tvt_jax.files import whole_file, write_whole
 
 TEXT_MANIFEST = "text.json"
 # One row a line of text: its ink lies in `ink` from `at` on, row by row; in `breaks` from `breaks_at` on, the
@@ -75,9 +75,8 @@ def save(manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> None:
     """Write the arrays, and `text.json` when they are complete; a training that has earlier ones open keeps those."""
     (manifest.folder / TEXT_MANIFEST).unlink(missing_ok=True)
     for name, array in arrays.items():
-        unfinished = manifest.folder / f"{name}.part.npy"
-        np.save(unfinished, array)
-        unfinished.replace(manifest.folder / f"{name}.npy")
+        with whole_file(manifest.folder / f"{name}.npy") as partial, partial.open("wb") as file:
+            np.save(file, array)
     known = {key: value for key, value in asdict(manifest).items() if key != "folder"}
     write_whole(manifest.folder / TEXT_MANIFEST, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
 
