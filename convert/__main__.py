@@ -8,6 +8,7 @@ from typing import Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from convert.mapped import printable
 from convert.tensors import read_tensors
 from convert.to_model import PROMPT, import_sd, import_tvt
 from convert.to_torch import export_diffusers, export_tvt
@@ -36,14 +37,15 @@ def import_model(
         prompt: what the model is told to make of every picture, unless asked otherwise
         keep_lora: keep the release's LoRA apart, in a folder that PEFT loads, rather than add it to the weights
     """
-    sd = fetch(sd, ["text_encoder/*", "tokenizer/*", *([] if tvt else ["vae/*", "unet/*"])])
+    sd = fetch(sd, ["text_encoder/*", "tokenizer/*", *([] if tvt else ["vae/*", "unet/*", "scheduler/*"])])
     if tvt:
         tvt = fetch(tvt, ["vae.ckpt", "model_TVT.pkl", "TVTUNet/unet/*"])
         import_tvt(tvt, sd, out, tokenizer=tokenizer, prompt=prompt, keep_lora=keep_lora)
     elif keep_lora:
         raise ValueError("--keep-lora is for --tvt: Stable Diffusion has no LoRA")
     else:
-        import_sd(sd, out, tokenizer=tokenizer, prompt=prompt)
+        for note in import_sd(sd, out, tokenizer=tokenizer, prompt=prompt):
+            print(f"note: {printable(note)}", file=sys.stderr)
     print(f"wrote {out}")
 
 
@@ -110,7 +112,7 @@ def inspect(file: Positional[Path], /) -> None:
     """
     tensors = read_tensors(file)
     for name, tensor in tensors.items():
-        print(f"{name}  {'x'.join(map(str, tensor.shape)) or 'scalar'}  {tensor.dtype}")
+        print(f"{printable(name)}  {'x'.join(map(str, tensor.shape)) or 'scalar'}  {tensor.dtype}")
     print(f"{len(tensors)} tensors, {sum(tensor.size for tensor in tensors.values()):,} numbers")
 
 
@@ -125,7 +127,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return tyro.extras.subcommand_cli_from_dict(commands, prog="tvt convert", description=__doc__, args=words) or 0
     except (ImportError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
 
 

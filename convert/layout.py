@@ -5,9 +5,15 @@ from collections.abc import Iterable, Mapping
 import jax.numpy as jnp
 import numpy as np
 
+from convert.mapped import printable
 from tvt_jax.models.shapes import Shapes
 
 Tensors = dict[str, np.ndarray]
+
+# What torch.compile and data parallelism put into names, and a counter of averaged models.
+_COMPILED = "_orig_mod."
+_PARALLEL = "module."
+_COUNTER = "n_averaged"
 
 _SHOWN = 8
 
@@ -36,6 +42,24 @@ def fit(tensors: Mapping[str, np.ndarray], shapes: Shapes, origin: str, ignored:
     return found
 
 
+def unwrapped(tensors: Tensors, origin: str) -> Tensors:
+    """Give the tensors by the names they have where the network is neither compiled nor made parallel.
+
+    Raises:
+        ValueError: two tensors would get the same name.
+    """
+    result: Tensors = {}
+    for name, tensor in tensors.items():
+        plain = name.replace(_COMPILED, "")
+        while plain.startswith(_PARALLEL):
+            plain = plain.removeprefix(_PARALLEL)
+        if plain in result:
+            raise ValueError(f"{origin} holds {printable(plain)} twice, once within a compiled or parallel network")
+        if plain != _COUNTER:
+            result[plain] = tensor
+    return result
+
+
 def _reshaped(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     is_same_layer = {tensor.ndim, len(shape)} == {2, 4} and tensor.size == np.prod(shape, dtype=int)
     is_point = tensor.shape[2:] in ((), (1, 1)) and shape[2:] in ((), (1, 1))
@@ -46,4 +70,4 @@ def _listed(what: str, names: list[str]) -> list[str]:
     if not names:
         return []
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return [f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{more}"]
+    return [f"{len(names)} {what}: {', '.join(map(printable, names[:_SHOWN]))}{more}"]

@@ -22,12 +22,12 @@ NEGATIVE_PROMPT = (
 LICENCE = "CreativeML Open RAIL++-M (Stable Diffusion 2.1)"
 
 
-def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str = PROMPT) -> None:
-    """Write Stable Diffusion 2.1 as a model folder, which the training stages start from.
+def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str = PROMPT) -> list[str]:
+    """Write Stable Diffusion 2.1 as a model folder, which the training stages start from; give notes of what to check.
 
     Raises:
         FileNotFoundError: a part of the checkpoint is missing.
-        ValueError: a part is not what it should be.
+        ValueError: a part is not what it should be, or it predicts something else than the noise.
         FileExistsError: `out` is something else than a model folder.
     """
     source = StableDiffusion(sd)
@@ -35,6 +35,7 @@ def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str
         source=f"Stable Diffusion, {sd.name}", prompt=prompt, negative_prompt=NEGATIVE_PROMPT, licence=LICENCE
     )
     _write(out, card, {"vae": source.vae, "unet": source.unet}, source, tokenizer)
+    return source.notes
 
 
 def import_tvt(

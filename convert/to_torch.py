@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from convert.layout import Tensors
-from convert.lora import Branches, LoRA, fuse, read_branches
+from convert.lora import ALPHA, Branches, LoRA, fuse, read_branches
+from convert.prediction import write_scheduler
 from convert.tensors import read_safetensors
 from convert.torch_writer import write_torch
 from convert.tvt import LORA_LISTS, VAE_PREFIX
@@ -35,6 +36,7 @@ def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
                 _export_network(model / name, partial / name, dtype)
         if (model / "unet").is_dir():
             _export_network(model / "unet", partial / "unet", dtype, read_branches(model))
+            write_scheduler(partial)
         if (model / "tokenizer").is_dir():
             shutil.copytree(model / "tokenizer", partial / "tokenizer")
 
@@ -92,7 +94,7 @@ def lora_file(unet: Tensors, lora: Branches) -> dict[str, Any]:
             modules[adapter].append(module)
             branch = lora.get(module) or _zero_lora(rank, tensor.shape)
             tensors[f"{module}.lora_A.{adapter}.weight"] = branch.a
-            tensors[f"{module}.lora_B.{adapter}.weight"] = branch.b
+            tensors[f"{module}.lora_B.{adapter}.weight"] = branch.b * np.float32(branch.alpha / ALPHA)
     lists = {LORA_LISTS[adapter]: names for adapter, names in modules.items()}
     return {**lists, "rank_unet": rank, "state_dict_unet": tensors}
 
