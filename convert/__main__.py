@@ -9,6 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from convert.mapped import printable
+from convert.room import ended_by_signals
 from convert.tensors import read_tensors
 from convert.to_model import PROMPT, import_sd, import_tvt
 from convert.to_torch import export_diffusers, export_tvt
@@ -125,7 +126,12 @@ def main(words: Sequence[str] | None = None) -> int:
         "inspect": inspect,
     }
     try:
-        return tyro.extras.subcommand_cli_from_dict(commands, prog="tvt convert", description=__doc__, args=words) or 0
+        with ended_by_signals():
+            status = tyro.extras.subcommand_cli_from_dict(commands, prog="tvt convert", description=__doc__, args=words)
+        return status or 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1

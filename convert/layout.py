@@ -1,6 +1,8 @@
 """Whether the tensors of a file are those of a network: every difference is told at once."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +60,44 @@ def unwrapped(tensors: Tensors, origin: str) -> Tensors:
         if plain != _COUNTER:
             result[plain] = tensor
     return result
+
+
+@dataclass(frozen=True)
+class Finite:
+    """A tensor that is refused as it is asked for, if it holds anything but finite numbers.
+
+    Attributes:
+        tensor: an array, or what turns into one.
+        name: of the tensor, for the message.
+    """
+
+    tensor: Any
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return self.tensor.shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Give the numbers in that type.
+
+        Raises:
+            ValueError: some are NaN or infinite, or become so in that type.
+        """
+        given = np.asarray(self.tensor)
+        with np.errstate(over="ignore"):
+            array = np.asarray(given, dtype)
+        if not np.isfinite(array).all():
+            if np.isfinite(given).all():
+                raise ValueError(f"{printable(self.name)} has numbers too large for {array.dtype}: take a wider type")
+            raise ValueError(f"{printable(self.name)} holds NaN or infinite numbers: these weights are broken")
+        return array
+
+
+def finite(tensors: Mapping[str, Any], origin: str) -> dict[str, Finite]:
+    """Let each of the tensors be refused by its name where it is not finite, once it is read."""
+    return {name: Finite(tensor, f"{origin}: {name}") for name, tensor in tensors.items()}
 
 
 def _reshaped(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.layout import Tensors
+from convert.layout import Tensors, finite
 from convert.tensors import read_safetensors
 from tvt_jax.model_folder import LORA, LORA_PREFIX, LORA_WEIGHTS, read_lora_scale, write_lora
 
@@ -116,7 +116,7 @@ def write_branches(folder: Path, branches: Branches) -> None:
     halves = {f"{module}.lora_A.weight": branch.a for module, branch in branches.items()}
     halves |= {f"{module}.lora_B.weight": branch.b for module, branch in branches.items()}
     ((rank, alpha),) = {(len(branch.a), branch.alpha) for branch in branches.values()}
-    write_lora(folder, halves, rank, alpha)
+    write_lora(folder, finite(halves, LORA), rank, alpha)
 
 
 def read_branches(folder: Path) -> Branches:
