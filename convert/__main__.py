@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from convert.tensors import read_tensors
 from convert.to_model import PROMPT, import_sd, import_tvt
 from convert.to_torch import export_diffusers, export_tvt
 from convert.verify import RESTORATION, compare_outputs, compare_tensors, read_networks
+from convert.weights import needed_of_reference, needed_of_sd, needed_of_tvt
 from tvt_jax.hub import fetch
 
 
@@ -38,10 +40,9 @@ def import_model(
         prompt: what the model is told to make of every picture, unless asked otherwise
         keep_lora: keep the release's LoRA apart, in a folder that PEFT loads, rather than add it to the weights
     """
-    sd = fetch(sd, ["text_encoder/*", "tokenizer/*", *([] if tvt else ["vae/*", "unet/*", "scheduler/*"])])
+    sd = fetch(sd, partial(needed_of_sd, networks=tvt is None))
     if tvt:
-        tvt = fetch(tvt, ["vae.ckpt", "model_TVT.pkl", "TVTUNet/unet/*"])
-        import_tvt(tvt, sd, out, tokenizer=tokenizer, prompt=prompt, keep_lora=keep_lora)
+        import_tvt(fetch(tvt, needed_of_tvt), sd, out, tokenizer=tokenizer, prompt=prompt, keep_lora=keep_lora)
     elif keep_lora:
         raise ValueError("--keep-lora is for --tvt: Stable Diffusion has no LoRA")
     else:
@@ -93,7 +94,7 @@ def verify(
         tolerance: largest difference allowed between the results of a network, in standard deviations
         pixel_tolerance: the same between restored pixels, in [-1, 1], which have gone through all the networks
     """
-    differs, networks = False, read_networks(fetch(reference))
+    differs, networks = False, read_networks(fetch(reference, needed_of_reference))
     for difference in compare_tensors(model, networks):
         print(difference)
         differs |= difference.largest > 0

@@ -1,11 +1,12 @@
 """Which of a component's files hold its weights: diffusers and transformers write them under many names."""
 
 import re
-from collections.abc import Collection
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
 
+_STEM = "diffusion_pytorch_model"
 _VARIANTS = ("", "fp16", "bf16")  # the full precision first; others, such as non_ema, are other weights
-_STEMS = {"diffusion_pytorch_model": "diffusion_pytorch_model", "model": "pytorch_model"}  # of a .bin
+_STEMS = {_STEM: _STEM, "model": "pytorch_model"}  # of a .bin
 
 
 def find_weights(folder: Path, stem: str) -> Path:
@@ -45,6 +46,33 @@ def shards_of(index: str, names: Collection[str]) -> list[str]:
     # Between the stem and the number since transformers 4.4x and diffusers 0.28, before the suffix until then.
     marked = rf"(\.{variant}{number}|{number}\.{variant})" if variant else number
     return [name for name in names if re.fullmatch(rf"{stem}{marked}\.{suffix}", name)]
+
+
+def needed_of_sd(files: Sequence[str], *, networks: bool = True) -> list[str]:
+    """Choose of a Stable Diffusion on the hub one copy of each part; without its networks, what reads a prompt."""
+    stems = {"text_encoder": "model"} | (dict.fromkeys(("vae", "unet"), _STEM) if networks else {})
+    others = ("tokenizer/", "scheduler/") if networks else ("tokenizer/",)
+    return [name for part, stem in stems.items() for name in _needed(files, part, stem)] + [
+        name for name in files if name.startswith(others)
+    ]
+
+
+def needed_of_tvt(files: Sequence[str]) -> list[str]:
+    """Choose of the TVT release on the hub its three parts."""
+    return [name for name in files if name in ("vae.ckpt", "model_TVT.pkl")] + _needed(files, "TVTUNet/unet", _STEM)
+
+
+def needed_of_reference(files: Sequence[str]) -> list[str]:
+    """Choose of either what `verify` compares with."""
+    return needed_of_tvt(files) if "vae.ckpt" in files else needed_of_sd(files)
+
+
+def _needed(files: Sequence[str], folder: str, stem: str) -> list[str]:
+    """Choose of a component its configuration and the weights that `find_weights` would take."""
+    names = {path.name for path in map(PurePosixPath, files) if str(path.parent) == folder}
+    weights = best_weights(names, stem)
+    shards = [shard for name in weights for shard in shards_of(name, names)]
+    return [f"{folder}/{name}" for name in ("config.json", *weights, *shards) if name in names]
 
 
 def _candidates(stem: str) -> list[tuple[str, str]]:
