@@ -2,16 +2,20 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
+from convert.mapped import printable
+from convert.room import ended_by_signals
 from convert.tensors import read_tensors
 from convert.to_model import PROMPT, import_sd, import_tvt
 from convert.to_torch import export_diffusers, export_tvt
 from convert.verify import RESTORATION, compare_outputs, compare_tensors, read_networks
+from convert.weights import needed_of_reference, needed_of_sd, needed_of_tvt
 from tvt_jax.hub import fetch
 
 
@@ -36,14 +40,14 @@ def import_model(
         prompt: what the model is told to make of every picture, unless asked otherwise
         keep_lora: keep the release's LoRA apart, in a folder that PEFT loads, rather than add it to the weights
     """
-    sd = fetch(sd, ["text_encoder/*", "tokenizer/*", *([] if tvt else ["vae/*", "unet/*"])])
+    sd = fetch(sd, partial(needed_of_sd, networks=tvt is None))
     if tvt:
-        tvt = fetch(tvt, ["vae.ckpt", "model_TVT.pkl", "TVTUNet/unet/*"])
-        import_tvt(tvt, sd, out, tokenizer=tokenizer, prompt=prompt, keep_lora=keep_lora)
+        import_tvt(fetch(tvt, needed_of_tvt), sd, out, tokenizer=tokenizer, prompt=prompt, keep_lora=keep_lora)
     elif keep_lora:
         raise ValueError("--keep-lora is for --tvt: Stable Diffusion has no LoRA")
     else:
-        import_sd(sd, out, tokenizer=tokenizer, prompt=prompt)
+        for note in import_sd(sd, out, tokenizer=tokenizer, prompt=prompt):
+            print(f"note: {printable(note)}", file=sys.stderr)
     print(f"wrote {out}")
 
 
@@ -90,7 +94,7 @@ def verify(
         tolerance: largest difference allowed between the results of a network, in standard deviations
         pixel_tolerance: the same between restored pixels, in [-1, 1], which have gone through all the networks
     """
-    differs, networks = False, read_networks(fetch(reference))
+    differs, networks = False, read_networks(fetch(reference, needed_of_reference))
     for difference in compare_tensors(model, networks):
         print(difference)
         differs |= difference.largest > 0
@@ -110,7 +114,7 @@ def inspect(file: Positional[Path], /) -> None:
     """
     tensors = read_tensors(file)
     for name, tensor in tensors.items():
-        print(f"{name}  {'x'.join(map(str, tensor.shape)) or 'scalar'}  {tensor.dtype}")
+        print(f"{printable(name)}  {'x'.join(map(str, tensor.shape)) or 'scalar'}  {tensor.dtype}")
     print(f"{len(tensors)} tensors, {sum(tensor.size for tensor in tensors.values()):,} numbers")
 
 
@@ -123,9 +127,14 @@ def main(words: Sequence[str] | None = None) -> int:
         "inspect": inspect,
     }
     try:
-        return tyro.extras.subcommand_cli_from_dict(commands, prog="tvt convert", description=__doc__, args=words) or 0
+        with ended_by_signals():
+            status = tyro.extras.subcommand_cli_from_dict(commands, prog="tvt convert", description=__doc__, args=words)
+        return status or 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except (ImportError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
 
 

@@ -5,9 +5,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from convert.mapped import Refusal
+
 VAE = "first_stage_model."
 UNET = "model.diffusion_model."
 TEXT_ENCODER = "cond_stage_model.model."
+_TEXT_ENCODERS = (TEXT_ENCODER, "conditioner.embedders.0.model.")  # the latter is sd-turbo's
 EMA = "model_ema."
 
 _LEVELS = 4
@@ -54,9 +57,24 @@ _TEXT_MODULES = {
 }
 
 
-def is_ldm(tensors: Mapping[str, np.ndarray]) -> bool:
-    """Tell the original single file from other state dicts."""
-    return any(name.startswith(UNET) for name in tensors)
+_KEYS = f"{UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+_WIDTHS = {768: "Stable Diffusion 1", 1280: "Stable Diffusion XL's refiner", 2048: "Stable Diffusion XL"}
+_WIDTH = 1024
+
+
+def check_ldm(tensors: Mapping[str, np.ndarray]) -> None:
+    """Check that this is the original single file, and of Stable Diffusion 2's size.
+
+    Raises:
+        Refusal: it is another one's, or no Stable Diffusion.
+    """
+    if not any(name.startswith(UNET) for name in tensors):
+        raise Refusal(f"is not a Stable Diffusion checkpoint: no tensor's name begins with {UNET}")
+    if _KEYS in tensors and (width := tensors[_KEYS].shape[-1]) != _WIDTH:
+        raise Refusal(
+            f"reads texts of width {width} ({_WIDTHS.get(width, 'another size')}), and Stable Diffusion 2 of {_WIDTH}: "
+            "a single file of another size does not say all of it; make a diffusers folder of it first"
+        )
 
 
 def split_ldm(tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
@@ -69,8 +87,8 @@ def split_ldm(tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarr
             # The average's names have lost their dots, so they are found by the names that still have them.
             averaged = EMA + name.removeprefix("model.").replace(".", "")
             parts["unet"][unet_name(name.removeprefix(UNET))] = tensors.get(averaged, tensor)
-        elif name.startswith(TEXT_ENCODER):
-            parts["text_encoder"].update(text_tensors(name.removeprefix(TEXT_ENCODER), tensor))
+        elif prefix := next((prefix for prefix in _TEXT_ENCODERS if name.startswith(prefix)), None):
+            parts["text_encoder"].update(text_tensors(name.removeprefix(prefix), tensor))
     return parts
 
 

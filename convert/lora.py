@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.layout import Tensors
+from convert.layout import Tensors, finite
 from convert.tensors import read_safetensors
 from tvt_jax.model_folder import LORA, LORA_PREFIX, LORA_WEIGHTS, read_lora_scale, write_lora
 
@@ -16,20 +16,22 @@ ALPHA = 8.0  # PEFT's default, which the release leaves as it is
 
 @dataclass(frozen=True)
 class LoRA:
-    """One layer's low-rank branch, as PEFT keeps it: B A, scaled by ALPHA / rank.
+    """One layer's low-rank branch, as PEFT keeps it: B A, scaled by alpha / rank.
 
     Attributes:
         a: (r, in) or (r, in, k, k).
         b: (out, r) or (out, r, 1, 1).
+        alpha: PEFT's lora_alpha.
     """
 
     a: np.ndarray
     b: np.ndarray
+    alpha: float = ALPHA
 
     @property
     def scale(self) -> float:
         """Factor on the branch."""
-        return ALPHA / len(self.a)
+        return self.alpha / len(self.a)
 
     def delta(self) -> np.ndarray:
         """Compute what the branch adds to the layer's weight, float32, in its shape."""
@@ -66,12 +68,14 @@ def fuse(tensors: Mapping[str, np.ndarray], branches: Branches) -> dict[str, np.
     return {name: FusedTensor(tensor, lora[name]) if name in lora else tensor for name, tensor in tensors.items()}
 
 
-def split_lora(tensors: Tensors) -> tuple[Tensors, Branches]:
+def split_lora(tensors: Tensors, alpha: float = ALPHA) -> tuple[Tensors, Branches]:
     """Split a PEFT state dict into plain tensors by diffusers' names and the LoRA of each module.
 
     Raises:
-        ValueError: an A has no B, or the other way round, or a module has more than one adapter.
+        ValueError: an A has no B, or the other way round, a module has more than one adapter, or DoRA's magnitudes.
     """
+    if dora := [name for name in tensors if ".lora_magnitude_vector" in name]:
+        raise ValueError(f"{dora[0]} is DoRA's, which is not read: merge it into the weights by PEFT first")
     plain: Tensors = {}
     halves: dict[str, dict[str, list[np.ndarray]]] = {"lora_A": {}, "lora_B": {}}
     for name, tensor in tensors.items():
@@ -84,7 +88,7 @@ def split_lora(tensors: Tensors) -> tuple[Tensors, Branches]:
     a, b = halves["lora_A"], halves["lora_B"]
     if odd := [module for module in a | b if not len(a.get(module, ())) == len(b.get(module, ())) == 1]:
         raise ValueError(f"the LoRA of {', '.join(sorted(odd)[:8])} is not one A and one B")
-    return plain, {module: LoRA(a[module][0], b[module][0]) for module in a}
+    return plain, {module: LoRA(a[module][0], b[module][0], alpha) for module in a}
 
 
 def check_lora(lora: Branches, shapes: Mapping[str, tuple[int, ...]], origin: str) -> None:
@@ -111,8 +115,8 @@ def write_branches(folder: Path, branches: Branches) -> None:
     """Write the LoRA of the UNet into a model folder."""
     halves = {f"{module}.lora_A.weight": branch.a for module, branch in branches.items()}
     halves |= {f"{module}.lora_B.weight": branch.b for module, branch in branches.items()}
-    (rank,) = {len(branch.a) for branch in branches.values()}
-    write_lora(folder, halves, rank, ALPHA)
+    ((rank, alpha),) = {(len(branch.a), branch.alpha) for branch in branches.values()}
+    write_lora(folder, finite(halves, LORA), rank, alpha)
 
 
 def read_branches(folder: Path) -> Branches:
@@ -128,4 +132,4 @@ def read_branches(folder: Path) -> Branches:
     if plain:
         raise ValueError(f"{folder / LORA} holds more than LoRA: {', '.join(sorted(plain)[:8])}")
     scale = read_lora_scale(folder)
-    return {name: LoRA(branch.a, branch.b * np.float32(scale / branch.scale)) for name, branch in branches.items()}
+    return {name: LoRA(branch.a, branch.b, scale * len(branch.a)) for name, branch in branches.items()}

@@ -1,6 +1,7 @@
 """Files of others, mapped into memory, and what to say of those that cannot be read."""
 
 import mmap
+import re
 import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,11 @@ def brief(value: object) -> str:
     return " ".join(_Short().repr(value).split())[:_LONGEST]
 
 
+def printable(text: str) -> str:
+    """Give text of a hostile file as a terminal may show it: control characters and lone surrogates are escaped."""
+    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)
+
+
 class _Short(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
@@ -55,6 +61,40 @@ def map_file(file: Path) -> memoryview:
         return memoryview(b"")
     with file.open("rb") as stream:
         return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+# What is found in place of weights, by how it begins.
+_OTHERS = (
+    (rb"version https://git-lfs", "a Git LFS pointer, not the file: fetch it by `git lfs pull`, or download it again"),
+    (
+        rb"\s*<(!doctype|html|head|\?xml|!--)",
+        "a web page, not the file: download it again, signed in if need be",
+    ),
+    (rb"\s*[{\[]", "JSON, not weights: give the file of weights that belongs to it"),
+    (
+        rb"\x80[\x00-\x05]",
+        "a plain pickle, not a file of torch.save: it may run anything; get its tensors as safetensors",
+    ),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ\x00|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "packed: unpack it first"),
+    (rb"GGUF", "a GGUF file: give the safetensors that it was made from"),
+    (rb"\x89HDF", "an HDF5 file, as Keras writes: give the PyTorch weights or safetensors"),
+    (rb"PK\x05\x06", "an empty zip"),
+    (rb"\Z", "empty"),
+)
+
+
+def refuse_others(data: memoryview) -> None:
+    """Call what is no file of weights by its name.
+
+    Raises:
+        Refusal: it is one of those that are found in their place.
+    """
+    start = bytes(data[:64])
+    for pattern, what in _OTHERS:
+        if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
+            raise Refusal(f"is {what}")
+    if bytes(data[257:262]) == b"ustar":
+        raise Refusal("is a tar archive: unpack it first, or save it again by a PyTorch of 0.4 or newer")
 
 
 def array_of(

@@ -1,14 +1,17 @@
 """Stable Diffusion 2.1 as it is distributed: a diffusers folder, or the original single file."""
 
-import json
 import re
 from functools import cached_property
 from pathlib import Path
 
-from convert.layout import Tensors, fit
-from convert.ldm import UNET, is_ldm, split_ldm
-from convert.tensors import find_weights, read_tensors
-from tvt_jax.model_folder import C, Network
+from convert.json_file import read_json
+from convert.layout import Tensors, fit, unwrapped
+from convert.ldm import check_ldm, split_ldm
+from convert.mapped import naming
+from convert.prediction import check_scheduler, check_single_file
+from convert.tensors import read_metadata, read_tensors
+from convert.weights import find_weights
+from tvt_jax.model_folder import C, Network, is_model_folder
 from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
@@ -16,8 +19,9 @@ from tvt_jax.models.vae import AutoencoderKLConfig
 
 _STEM = "diffusion_pytorch_model"
 
-# Buffers that are computed here, and names of the VAE's attention before diffusers 0.18.
-_BUFFERS = ("position_ids",)
+# A buffer that is computed here, and the projection of a CLIPTextModelWithProjection, which Stable Diffusion passes by.
+_UNUSED = ("embeddings.position_ids", "text_projection.weight")
+# The VAE's attention before diffusers 0.18.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
@@ -28,12 +32,14 @@ class StableDiffusion:
 
     Attributes:
         tokenizer: its folder; the single file has none in it.
+        notes: what could not be checked of the networks that were asked for.
     """
 
     def __init__(self, path: Path) -> None:
         """Find out what is there, and map the single file."""
         self._path = path
-        self._parts = None if path.is_dir() else _read_single(path)
+        self._single = None if path.is_dir() else _read_single(path)
+        self.notes: list[str] = []
         self.tokenizer = path / "tokenizer" if (path / "tokenizer").is_dir() else None
 
     @cached_property
@@ -43,7 +49,9 @@ class StableDiffusion:
 
     @cached_property
     def unet(self) -> Network[UNet2DConditionConfig]:
-        """The UNet."""
+        """The UNet, which predicts the noise."""
+        if not is_model_folder(self._path) and (note := self._check_prediction()):
+            self.notes.append(note)
         return self._read("unet", UNet2DConditionConfig)
 
     @cached_property
@@ -51,17 +59,22 @@ class StableDiffusion:
         """CLIP's text encoder."""
         return self._read("text_encoder", CLIPTextConfig, "model")
 
+    def _check_prediction(self) -> str | None:
+        if self._single is None:
+            return check_scheduler(self._path)
+        return check_single_file(self._path, read_metadata(self._path), self._single)
+
     def _read(self, part: str, kind: type[C], stem: str = _STEM) -> Network[C]:
-        if self._parts is None:
+        if self._single is None:
             return read_network(self._path / part, kind, stem)
-        return _network(kind(), self._parts[part], f"{self._path} ({part})")
+        return _network(kind(), split_ldm(self._single)[part], f"{self._path} ({part})")
 
 
-def _read_single(path: Path) -> dict[str, Tensors]:
-    tensors = read_tensors(path)
-    if not is_ldm(tensors):
-        raise ValueError(f"{path} is not a Stable Diffusion checkpoint: no tensor's name begins with {UNET}")
-    return split_ldm(tensors)
+def _read_single(path: Path) -> Tensors:
+    tensors = unwrapped(read_tensors(path), str(path))
+    with naming(path):
+        check_ldm(tensors)
+    return tensors
 
 
 def read_network(folder: Path, kind: type[C], stem: str = _STEM) -> Network[C]:
@@ -74,13 +87,14 @@ def read_network(folder: Path, kind: type[C], stem: str = _STEM) -> Network[C]:
     file = folder / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing: {folder} is not a component of a diffusers model")
-    config = kind.from_json(json.loads(file.read_text()))
+    config = kind.from_json(read_json(file))
     return _network(config, read_tensors(find_weights(folder, stem)), str(folder))
 
 
 def _network(config: C, tensors: Tensors, origin: str) -> Network[C]:
-    renamed = {modern_name(name): tensor for name, tensor in tensors.items()}
-    return Network(config, fit(renamed, tensor_shapes(config), origin, ignored=_BUFFERS))
+    rename, unused = (text_name, _UNUSED) if isinstance(config, CLIPTextConfig) else (modern_name, ())
+    renamed = {rename(name): tensor for name, tensor in unwrapped(tensors, origin).items()}
+    return Network(config, fit(renamed, tensor_shapes(config), origin, ignored=unused))
 
 
 def modern_name(name: str) -> str:
@@ -88,3 +102,8 @@ def modern_name(name: str) -> str:
     return re.sub(
         r"(?<=attentions\.0\.)(query|key|value|proj_attn)(?=\.)", lambda match: _OLD_ATTENTION[match[1]], name
     )
+
+
+def text_name(name: str) -> str:
+    """Give the text encoder's tensor its name of transformers before 5, which says `text_model.` before all of them."""
+    return name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}"

@@ -1,6 +1,5 @@
 """Tensors of PyTorch and safetensors files, mapped into memory; nothing in a file is ever run."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from convert.mapped import Refusal, array_of, brief, map_file, naming
-from convert.torch_file import LEGACY, ZIP, read_torch
+from convert.json_file import LIMIT, is_text, parse_json, read_json
+from convert.mapped import Refusal, array_of, brief, map_file, naming, refuse_others
+from convert.torch_file import is_torch, read_torch
+from convert.unpickle import Inert
 
-_HEADER_LIMIT = 100_000_000
-_INDEX = ".index.json"
+_INDEX = re.compile(r".*\.index(\.\w+)?\.json")
 _STATE_DICTS = ("state_dict", "state_dict_unet")  # the latter is model_TVT.pkl's
 _PART = re.compile(r"\w[\w.+-]*")  # a file in the same folder
 _SAFETENSORS_DTYPES = {
@@ -34,20 +34,6 @@ _SAFETENSORS_DTYPES = {
 }
 
 
-def find_weights(folder: Path, stem: str) -> Path:
-    """Find the weights in a component's folder of a diffusers model: safetensors first, the full precision first.
-
-    Raises:
-        FileNotFoundError: there are none of that stem.
-    """
-    suffixes = (".safetensors", f".safetensors{_INDEX}", ".fp16.safetensors", ".bin", f".bin{_INDEX}", ".fp16.bin")
-    names = [stem + suffix for suffix in suffixes]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"{folder} has no weights: none of {', '.join(names)}")
-
-
 def read_tensors(file: Path) -> dict[str, np.ndarray]:
     """Read the named tensors of a PyTorch file, of a safetensors file or of the parts that an index lists.
 
@@ -58,10 +44,9 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
         FileNotFoundError: the file or one of its parts is missing.
         ValueError: it is damaged, asks to run something, or its tensors are not in one flat dict.
     """
-    if file.name.endswith(_INDEX):
+    if _INDEX.fullmatch(file.name):
         return _read_parts(file)
-    start = bytes(map_file(file)[: len(LEGACY)])
-    if not start.startswith((ZIP, LEGACY)):
+    if not is_torch(map_file(file)):
         return read_safetensors(file)
     content = read_torch(file)
     with naming(file):
@@ -76,32 +61,38 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
         ValueError: it is damaged, or has numbers of an unknown type.
     """
     with naming(file):
-        data = map_file(file)
-        length = int.from_bytes(data[:8], "little")
-        if length > min(_HEADER_LIMIT, len(data) - 8):
-            raise Refusal(f"is cut short or no safetensors file: its header would take {length} bytes")
-        header = _json(bytes(data[8 : 8 + length]))
+        header, body = _read_header(file)
         header.pop("__metadata__", None)
-        return _read_entries(header, data[8 + length :])
+        return _read_entries(header, body)
 
 
-def _json(text: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise Refusal(f"does not hold sound JSON: {brief(str(error))}") from error
-    if not isinstance(content, dict):
-        raise Refusal(f"holds JSON that is not an object: {brief(content)}")
-    return content
+def read_metadata(file: Path) -> dict[str, Any]:
+    """Read what a safetensors file says of itself beside its tensors; of other files, nothing.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: it is damaged.
+    """
+    if _INDEX.fullmatch(file.name):
+        return {}
+    with naming(file):
+        if is_torch(map_file(file)):
+            return {}
+        metadata = _read_header(file)[0].get("__metadata__")
+        return metadata if isinstance(metadata, dict) else {}
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in content:
-            raise Refusal(f"{brief(name)} is there twice")
-        content[name] = value
-    return content
+def _read_header(file: Path) -> tuple[dict[str, Any], memoryview]:
+    """Give the header, and the bytes that it describes."""
+    data = map_file(file)
+    length = int.from_bytes(data[:8], "little")
+    if length > len(data) - 8 or data[8:9] != b"{":
+        refuse_others(data)
+    if length > len(data) - 8:
+        raise Refusal(f"is cut short or no safetensors file: its header would take {length} bytes")
+    if length > LIMIT:
+        raise Refusal(f"has a header of {length} bytes: {LIMIT} are the most that is read")
+    return parse_json(data[8 : 8 + length]), data[8 + length :]
 
 
 def _read_entries(header: dict[str, Any], body: memoryview) -> dict[str, np.ndarray]:
@@ -130,12 +121,17 @@ def _read_entries(header: dict[str, Any], body: memoryview) -> dict[str, np.ndar
 
 def _flat(content: Any) -> dict[str, np.ndarray]:
     if type(content) is dict:
+        if made := [key for key in _STATE_DICTS if type(content.get(key)) is Inert]:
+            raise Refusal(f"holds a {content[made[0]].name} as {brief(made[0])}: only a plain dict of tensors is read")
         content = next((content[key] for key in _STATE_DICTS if type(content.get(key)) is dict), content)
     if type(content) is not dict:
-        raise Refusal(f"holds a {type(content).__name__} and not a dict of tensors")
+        kind = content.name if isinstance(content, Inert) else type(content).__name__
+        raise Refusal(f"holds a {kind} and not a dict of tensors")
     for name, value in content.items():
         if isinstance(value, (dict, list, tuple)) or (isinstance(value, np.ndarray) and type(name) is not str):
             raise Refusal(f"holds a {type(value).__name__} as {brief(name)}: only a flat dict of named tensors is read")
+        if type(name) is str and not is_text(name):
+            raise Refusal(f"has the name {brief(name)}, which is not text: it is damaged")
     tensors = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
     if not tensors:
         raise Refusal("holds no tensors")
@@ -144,11 +140,11 @@ def _flat(content: Any) -> dict[str, np.ndarray]:
 
 def _read_parts(index: Path) -> dict[str, np.ndarray]:
     with naming(index):
-        weight_map = _json(bytes(map_file(index)[:_HEADER_LIMIT])).get("weight_map")
+        weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise Refusal("has no weight_map: it is no index of weights")
         for part in weight_map.values():
-            if type(part) is not str or not _PART.fullmatch(part) or part.endswith(_INDEX):
+            if type(part) is not str or not _PART.fullmatch(part) or _INDEX.fullmatch(part):
                 raise Refusal(f"refers to {brief(part)}, which is not the name of a file of weights beside it: refused")
         tensors: dict[str, np.ndarray] = {}
         for part in sorted(set(weight_map.values())):

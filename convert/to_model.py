@@ -1,11 +1,14 @@
 """PyTorch checkpoints -> model folder."""
 
+import math
 import shutil
 from pathlib import Path
 
 import numpy as np
 
+from convert.layout import finite
 from convert.lora import Branches, fuse, write_branches
+from convert.room import room_for
 from convert.sd import StableDiffusion
 from convert.tvt import read_tvt
 from tvt_jax.model_folder import ModelCard, Network, replaced, write_parts
@@ -22,12 +25,12 @@ NEGATIVE_PROMPT = (
 LICENCE = "CreativeML Open RAIL++-M (Stable Diffusion 2.1)"
 
 
-def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str = PROMPT) -> None:
-    """Write Stable Diffusion 2.1 as a model folder, which the training stages start from.
+def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str = PROMPT) -> list[str]:
+    """Write Stable Diffusion 2.1 as a model folder, which the training stages start from; give notes of what to check.
 
     Raises:
         FileNotFoundError: a part of the checkpoint is missing.
-        ValueError: a part is not what it should be.
+        ValueError: a part is not what it should be, or it predicts something else than the noise.
         FileExistsError: `out` is something else than a model folder.
     """
     source = StableDiffusion(sd)
@@ -35,6 +38,7 @@ def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str
         source=f"Stable Diffusion, {sd.name}", prompt=prompt, negative_prompt=NEGATIVE_PROMPT, licence=LICENCE
     )
     _write(out, card, {"vae": source.vae, "unet": source.unet}, source, tokenizer)
+    return source.notes
 
 
 def import_tvt(
@@ -69,10 +73,12 @@ def _write(
     folder = tokenizer or source.tokenizer
     if folder is None:
         raise FileNotFoundError("this checkpoint has no tokenizer: give the folder of one with --tokenizer")
-    prompts = _embed(source, Tokenizer(folder), {"prompt": card.prompt, "negative_prompt": card.negative_prompt})
     networks = {**networks, "text_encoder": source.text_encoder}
-    with replaced(out) as partial:
-        write_parts(partial, card, networks, prompts, "float32")
+    needed = sum(math.prod(x.shape) * 4 for network in networks.values() for x in network.tensors.values())
+    with room_for(out, needed), replaced(out) as partial:
+        prompts = _embed(source, Tokenizer(folder), {"prompt": card.prompt, "negative_prompt": card.negative_prompt})
+        checked = {name: Network(x.config, finite(x.tensors, name)) for name, x in networks.items()}
+        write_parts(partial, card, checked, prompts, "float32")
         if lora:
             write_branches(partial, lora)
         shutil.copytree(folder, partial / "tokenizer")

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from convert.layout import Tensors
-from convert.lora import Branches, LoRA, fuse, read_branches
+from convert.layout import Tensors, finite
+from convert.lora import ALPHA, Branches, LoRA, fuse, read_branches
+from convert.prediction import write_scheduler
+from convert.room import room_for
 from convert.tensors import read_safetensors
 from convert.torch_writer import write_torch
 from convert.tvt import LORA_LISTS, VAE_PREFIX
@@ -29,21 +31,30 @@ def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
         FileExistsError: `out` holds something.
     """
     require_model_folder(model)
-    with replaced(out) as partial:
+    with room_for(out, _size(model, dtype)), replaced(out) as partial:
         for name in ("vae", "text_encoder"):
             if (model / name).is_dir():
                 _export_network(model / name, partial / name, dtype)
         if (model / "unet").is_dir():
             _export_network(model / "unet", partial / "unet", dtype, read_branches(model))
+            write_scheduler(partial)
         if (model / "tokenizer").is_dir():
             shutil.copytree(model / "tokenizer", partial / "tokenizer")
+
+
+def _size(model: Path, dtype: str) -> int:
+    """Give the bytes of the networks that are exported, in that type."""
+    files = (file for part in ("vae", "unet", "text_encoder") for file in (model / part).glob("*.safetensors"))
+    numbers = sum(tensor.size for file in files for tensor in read_safetensors(file).values())
+    return numbers * (4 if dtype == "float32" else 2)
 
 
 def _export_network(source: Path, target: Path, dtype: str, fused: Branches | None = None) -> None:
     target.mkdir()
     shutil.copy(source / "config.json", target)
     for weights in source.glob("*.safetensors"):
-        write_tensors(target / weights.name, fuse(read_safetensors(weights), fused or {}), dtype)
+        tensors = finite(fuse(read_safetensors(weights), fused or {}), source.name)
+        write_tensors(target / weights.name, tensors, dtype)
 
 
 def export_tvt(model: Path, out: Path) -> None:
@@ -60,19 +71,22 @@ def export_tvt(model: Path, out: Path) -> None:
     require_model_folder(model)
     if not (model / "unet").is_dir():
         raise FileNotFoundError(f"{model} has no UNet: the release is a VAE and a UNet")
-    vae = read_safetensors(model / "vae" / WEIGHTS)
+    # The release's VAE has no middle block; the one in the folder changes nothing.
+    held = read_safetensors(model / "vae" / WEIGHTS).items()
+    vae = _checked({f"{VAE_PREFIX}{name}": tensor for name, tensor in held if ".mid_block." not in name}, "vae")
     unet = read_safetensors(model / "unet" / WEIGHTS)
-    with replaced(out) as partial:
-        # The release's VAE has no middle block; the one in the folder changes nothing.
-        kept = {
-            f"{VAE_PREFIX}{name}": x.astype(np.float32, copy=False)
-            for name, x in vae.items()
-            if ".mid_block." not in name
-        }
-        write_torch(partial / "vae.ckpt", {"state_dict": kept})
+    lora = lora_file(unet, read_branches(model))
+    lora["state_dict_unet"] = _checked(lora["state_dict_unet"], "unet")
+    needed = 4 * sum(tensor.size for part in (vae, unet, lora["state_dict_unet"]) for tensor in part.values())
+    with room_for(out, needed), replaced(out) as partial:
+        write_torch(partial / "vae.ckpt", {"state_dict": vae})
         (partial / "TVTUNet").mkdir()
         _export_network(model / "unet", partial / "TVTUNet" / "unet", "float32")
-        write_torch(partial / "model_TVT.pkl", lora_file(unet, read_branches(model)))
+        write_torch(partial / "model_TVT.pkl", lora)
+
+
+def _checked(tensors: Tensors, origin: str) -> Tensors:
+    return {name: np.asarray(tensor, np.float32) for name, tensor in finite(tensors, origin).items()}
 
 
 def lora_file(unet: Tensors, lora: Branches) -> dict[str, Any]:
@@ -92,7 +106,7 @@ def lora_file(unet: Tensors, lora: Branches) -> dict[str, Any]:
             modules[adapter].append(module)
             branch = lora.get(module) or _zero_lora(rank, tensor.shape)
             tensors[f"{module}.lora_A.{adapter}.weight"] = branch.a
-            tensors[f"{module}.lora_B.{adapter}.weight"] = branch.b
+            tensors[f"{module}.lora_B.{adapter}.weight"] = branch.b * np.float32(branch.alpha / ALPHA)
     lists = {LORA_LISTS[adapter]: names for adapter, names in modules.items()}
     return {**lists, "rank_unet": rank, "state_dict_unet": tensors}
 

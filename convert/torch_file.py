@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import struct
 import zipfile
 from functools import partial
@@ -10,14 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from convert.mapped import Refusal, array_of, brief, map_file, naming
+from convert.mapped import Refusal, array_of, brief, map_file, naming, refuse_others
 from convert.unpickle import Storage, load_pickle
 
 ZIP = b"PK\3\4"
-# The pickle of 0x1950a86a20f9469cfc6c: files of PyTorch before 1.6 begin with it.
-LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+# The pickle of 0x1950a86a20f9469cfc6c, of any protocol: files of PyTorch before 1.6 begin with it.
+_LEGACY = re.compile(rb"\x80[\2-\5](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL)
 # Of the largest models it takes one or two; read, it takes up to a hundred times its size.
 _PICKLE_LIMIT = 8 << 20
+
+
+def is_torch(data: memoryview) -> bool:
+    """Tell files of torch.save from others by how they begin."""
+    return data[: len(ZIP)] == ZIP or bool(_LEGACY.match(data[:32]))
 
 
 def read_torch(file: Path) -> Any:
@@ -33,8 +39,9 @@ def read_torch(file: Path) -> Any:
         data = map_file(file)
         if data[: len(ZIP)] == ZIP:
             return _read_zip(file, data)
-        if data[: len(LEGACY)] == LEGACY:
+        if is_torch(data):
             return _read_legacy(data)
+        refuse_others(data)
         raise Refusal("is not a file of torch.save: give one, or a safetensors file")
 
 
@@ -95,7 +102,7 @@ def _read_legacy(data: memoryview) -> Any:
         raise Refusal("is not of a little-endian machine: save it again on one")
     # The tensors' data comes after them, and its place can only be told once all of them are known: read them twice.
     start = stream.tell()
-    load_pickle(stream, lambda storage, *_: storages.setdefault(storage.key, storage))
+    load_pickle(stream, lambda *_: None, storages)
     keys = load_pickle(stream, make_tensor)
     position = stream.tell()
     for key in keys if type(keys) is list else [keys]:

@@ -1,13 +1,15 @@
 """The TVT release: `vae.ckpt`, `TVTUNet/unet` and `model_TVT.pkl`, a PEFT LoRA with the fully trained layers in it."""
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.layout import Tensors, fit
-from convert.lora import Branches, check_lora, split_lora
+from convert.layout import Tensors, fit, unwrapped
+from convert.lora import ALPHA, Branches, check_lora, split_lora
+from convert.mapped import Refusal, brief, naming
 from convert.sd import read_network
-from convert.tensors import read_tensors, read_torch
+from convert.tensors import read_tensors
+from convert.torch_file import read_torch
 from tvt_jax.model_folder import Network
 from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.unet import UNet2DConditionConfig
@@ -16,6 +18,9 @@ from tvt_jax.models.vae import AutoencoderKLConfig
 VAE_D4 = AutoencoderKLConfig(block_out_channels=(128, 256, 256), mid_block=False)
 
 VAE_PREFIX = "vaeDe4."
+# Settings of PEFT under which another factor, or another sum, would be right.
+_OTHER_LORA = re.compile(r"rslora|dora|_pattern|lora_bias|alpha_")
+_NOTHING = ("None", "False", "{}")
 # The release's adapters, and where the file lists their modules.
 LORA_LISTS = {
     "default_encoder": "unet_lora_encoder_modules",
@@ -46,11 +51,12 @@ def read_tvt(folder: Path) -> TVT:
             raise FileNotFoundError(f"{file} is missing: {folder} is not the release's folder of checkpoints")
     vae = {
         name.removeprefix(VAE_PREFIX): tensor
-        for name, tensor in read_tensors(files[0]).items()
+        for name, tensor in unwrapped(read_tensors(files[0]), str(files[0])).items()
         if name.startswith(VAE_PREFIX)
     }
     unet = read_network(folder / "TVTUNet" / "unet", UNet2DConditionConfig)
-    trained, lora = split_lora(read_lora_file(files[1]))
+    adapted, alpha = read_lora_file(files[1])
+    trained, lora = split_lora(unwrapped(adapted, str(files[1])), alpha)
     shapes = {name: tensor.shape for name, tensor in unet.tensors.items()}
     tensors = fit({**unet.tensors, **trained}, shapes, str(files[1]))
     check_lora(lora, shapes, str(files[1]))
@@ -61,16 +67,25 @@ def read_tvt(folder: Path) -> TVT:
     )
 
 
-def read_lora_file(file: Path) -> Tensors:
-    """Give `state_dict_unet` of model_TVT.pkl."""
-    content = read_torch(file)
-    missing = {"state_dict_unet", "rank_unet", *LORA_LISTS.values()} - set(
-        content if isinstance(content, Mapping) else ()
-    )
+def read_lora_file(file: Path) -> tuple[Tensors, float]:
+    """Give `state_dict_unet` of model_TVT.pkl, and the alpha of its LoRA: PEFT's default, where the file has none.
+
+    Raises:
+        ValueError: it is another file, or its LoRA is of a kind that is not read.
+    """
+    content, tensors = read_torch(file), read_tensors(file)
+    missing = {"state_dict_unet", "rank_unet", *LORA_LISTS.values()} - set(content if type(content) is dict else ())
     if missing:
         raise ValueError(f"{file} is not the release's model_TVT.pkl: it has no {', '.join(sorted(missing))}")
-    tensors = content["state_dict_unet"]
-    ranks = {len(tensor) for name, tensor in tensors.items() if ".lora_A." in name}
-    if ranks != {content["rank_unet"]}:
-        raise ValueError(f"{file} says that its LoRA has rank {content['rank_unet']}, but holds ranks {sorted(ranks)}")
-    return tensors
+    with naming(file):
+        rank, alpha = content["rank_unet"], content.get("lora_alpha", ALPHA)
+        if odd := [name for name, value in content.items() if value and _OTHER_LORA.search(str(name))]:
+            raise Refusal(
+                f"has {brief(odd[0])}, {brief(content[odd[0]])}: only plain LoRA of one rank and alpha is read"
+            )
+        if type(alpha) not in (int, float) or not 0 < alpha < float("inf"):
+            raise Refusal(f"has the lora_alpha {brief(alpha)}, which is no number above 0")
+        ranks = {len(tensor) for name, tensor in tensors.items() if ".lora_A." in name}
+        if ranks != {rank}:
+            raise Refusal(f"says that its LoRA has rank {brief(rank)}, but holds ranks {sorted(ranks)}")
+    return tensors, float(alpha)

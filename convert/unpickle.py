@@ -32,6 +32,7 @@ _STORAGES = {
     "UntypedStorage": "uint8",
     "storage.UntypedStorage": "uint8",
 }
+_PLAIN_TYPES = "set frozenset dict list tuple str int long float complex bool bytes range slice".split()
 _OPERATIONS = (
     "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT "
     "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 "
@@ -39,13 +40,28 @@ _OPERATIONS = (
     "BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL BINPERSID"
 ).split()
 # What training tools leave beside the weights: stood in for, never looked up.
-_IGNORED_PREFIXES = ("pytorch_lightning.", "lightning.")
+_IGNORED_PREFIXES = (
+    *("pytorch_lightning.", "lightning.", "omegaconf."),
+    *("numpy.random._pickle.", "numpy.random.bit_generator.", "numpy.dtypes."),
+)
 _IGNORED = {
     "_codecs.encode",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    *(f"numpy.{part}.multiarray.{name}" for part in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(f"numpy.{part}.numeric._frombuffer" for part in ("core", "_core")),
     "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.random.mtrand.RandomState",
+    *(f"numpy.random.{name}" for name in ("_mt19937.MT19937", "_pcg64.PCG64", "_generator.Generator")),
+    *(f"{part}.{kind}Path" for part in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
+    *(f"{part}.Pure{kind}Path" for part in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
+    *(f"collections.{name}" for name in ("Counter", "defaultdict", "deque")),
+    *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
+    *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in _PLAIN_TYPES),
+    *(f"typing.{name}" for name in ("Any", "Union", "Optional", "List", "Dict", "Tuple")),
     "torch.device",
+    "torch.torch_version.TorchVersion",
 }
 
 
@@ -84,13 +100,13 @@ class Storage:
 MakeTensor = Callable[[Storage, np.dtype, int, tuple[int, ...], tuple[int, ...]], Any]
 
 
-def load_pickle(stream: BytesIO, make_tensor: MakeTensor) -> Any:
-    """Read one pickle of dicts, lists, tuples, numbers, text and tensors.
+def load_pickle(stream: BytesIO, make_tensor: MakeTensor, storages: dict[str, Storage] | None = None) -> Any:
+    """Read one pickle of dicts, lists, tuples, numbers, text and tensors; put the storages it names into `storages`.
 
     Raises:
         Refusal: it asks for anything else, or is damaged.
     """
-    unpickler = _Unpickler(stream, make_tensor)
+    unpickler = _Unpickler(stream, make_tensor, {} if storages is None else storages)
     try:
         content = unpickler.load()
     except Refusal:
@@ -123,9 +139,10 @@ class _Unpickler(pickle._Unpickler):
     metastack: list[list[Any]]
     pop_mark: Callable[[], list[Any]]
 
-    def __init__(self, stream: BytesIO, make_tensor: MakeTensor) -> None:
+    def __init__(self, stream: BytesIO, make_tensor: MakeTensor, storages: dict[str, Storage]) -> None:
         super().__init__(stream)
         self._make_tensor = make_tensor
+        self._storages = storages
         self._globals: dict[str, Any] = {
             "collections.OrderedDict": _Function(lambda: {}),
             "torch.Size": _Function(_counts),
@@ -155,7 +172,7 @@ class _Unpickler(pickle._Unpickler):
             case (str() as kind, np.dtype() as dtype, str() as key, _, int() as count, *views) if (
                 kind == "storage" and count >= 0 and views in ([], [None])
             ):
-                return Storage(key, dtype, count)
+                return self._storages.setdefault(key, Storage(key, dtype, count))
         raise Refusal(f"refers to {brief(pid)}, which is not a storage of numbers: it is damaged")
 
     def _rebuild(self, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Any:
@@ -201,6 +218,18 @@ class _Unpickler(pickle._Unpickler):
         elif type(target) is not Inert:
             raise Refusal(f"appends to {brief(target)}, which is not a list: it is damaged")
 
+    def load_empty_set(self) -> None:
+        self.stack.append(Inert("builtins.set"))  # one of its own would hash what the file holds
+
+    def load_additems(self) -> None:
+        self.pop_mark()
+        if type(self.stack[-1]) is not Inert:
+            raise Refusal(f"adds items to {brief(self.stack[-1])}, which is not a set: it is damaged")
+
+    def load_frozenset(self) -> None:
+        self.pop_mark()
+        self.stack.append(Inert("builtins.frozenset"))
+
     def load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
         self._update([key, value])
@@ -227,6 +256,9 @@ class _Unpickler(pickle._Unpickler):
     dispatch[pickle.BUILD[0]] = load_build
     dispatch[pickle.APPEND[0]] = load_append
     dispatch[pickle.APPENDS[0]] = load_appends
+    dispatch[pickle.EMPTY_SET[0]] = load_empty_set
+    dispatch[pickle.ADDITEMS[0]] = load_additems
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems
 

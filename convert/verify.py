@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from convert.lora import ALPHA, Branches, fuse, read_branches
+from convert.lora import Branches, fuse, read_branches
 from convert.sd import read_network
 from convert.tensors import read_safetensors
 from convert.tvt import read_tvt
@@ -180,8 +180,8 @@ class _Reference:
             return
         from peft import LoraConfig, inject_adapter_in_model
 
-        (rank,) = {len(branch.a) for branch in lora.values()}
-        config = LoraConfig(r=rank, lora_alpha=int(ALPHA), target_modules=list(lora))
+        ((rank, alpha),) = {(len(branch.a), branch.alpha) for branch in lora.values()}
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(lora))
         inject_adapter_in_model(config, self._unet)
         for module, branch in lora.items():
             layer = self._unet.get_submodule(module)

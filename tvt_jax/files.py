@@ -1,11 +1,15 @@
 """Files and folders that are there whole or not at all."""
 
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_PART, _OLD = ".part", ".old"
 
 
 @contextmanager
@@ -31,18 +35,55 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Give a folder to write into, which takes the place of `path` once all is written."""
+    """Give a folder to write into, which takes the place of `path` once all is written.
+
+    It is hidden, beside `path`, and locked while its writer lives: what a killed one left there is taken away first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    _remove_leftovers(path)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent))
+    lock = _locked(partial)
     try:
         partial.chmod(0o755)
         yield partial
         if path.exists():
-            path.rename(old := partial.with_name(f"{partial.name}.old"))
-            partial.rename(path)
-            shutil.rmtree(old)
-        else:
-            partial.rename(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+            path.rename(partial.with_suffix(_OLD))
+        partial.rename(path)
+    finally:
+        _clear(path, partial)
+        if lock is not None:
+            os.close(lock)
+
+
+def _remove_leftovers(path: Path) -> None:
+    name = f".{glob.escape(path.name)}.????????"
+    found = (folder for suffix in (_PART, _OLD) for folder in path.parent.glob(name + suffix))
+    for partial in {folder.with_suffix(_PART) for folder in found}:
+        lock = _locked(partial)
+        if lock is not None or not partial.exists():
+            _clear(path, partial)
+        if lock is not None:
+            os.close(lock)
+
+
+def _clear(path: Path, partial: Path) -> None:
+    """Take away what a writer leaves, and give back the older folder where it had not been replaced yet."""
+    old = partial.with_suffix(_OLD)
+    if old.exists() and not path.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _locked(folder: Path) -> int | None:
+    """Lock a folder until the descriptor is closed, or this process ends; None where another process has done so."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,19 +1,26 @@
 """Names on the Hugging Face hub, hf://OWNER/NAME or hf://OWNER/NAME/FOLDER, in place of paths."""
 
+import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 _NAME = re.compile(r"hf:/{1,2}(?P<repository>[^/]+/[^/]+)(?:/(?P<inside>.+?))?/?")  # Path makes one slash of two
 
 
-def fetch(path: str | os.PathLike[str], parts: Sequence[str] = ("*",)) -> Path:
+Choose = Callable[[Sequence[str]], Sequence[str]]
+"""Gives those of a folder's files that are needed; their names are relative to it."""
+
+
+def fetch(path: str | os.PathLike[str], choose: Choose = list) -> Path:
     """Give the folder or file of a hub name, which is downloaded once; a path is given back as it is.
 
     Args:
         path: any path, or a hub name.
-        parts: patterns of what is needed of the folder, so that nothing else is downloaded.
+        choose: what is needed of the folder, so that nothing else is downloaded.
 
     Raises:
         ValueError: the name is not of that form, or huggingface_hub is not installed.
@@ -25,28 +32,54 @@ def fetch(path: str | os.PathLike[str], parts: Sequence[str] = ("*",)) -> Path:
     if not name:
         raise ValueError(f"{path} is not a name on the hub: write hf://OWNER/NAME or hf://OWNER/NAME/FOLDER")
     inside = name["inside"]
-    wanted = [inside, *(f"{inside}/{part}" for part in parts)] if inside else list(parts)
-    found = _download(name["repository"], wanted) / (inside or "")
+    found = _download(name["repository"], partial(_wanted, inside, choose)) / (inside or "")
     if not found.exists():
         raise FileNotFoundError(f"{name['repository']} on the hub has no {inside}")
     return found
 
 
-def _download(repository: str, wanted: list[str]) -> Path:
+def _wanted(inside: str | None, choose: Choose, files: Sequence[str]) -> list[str]:
+    """Give those of a repository's files that are needed: the one that is asked for, or some of the folder's."""
+    if not inside:
+        return list(choose(files))
+    if inside in files:
+        return [inside]
+    folder = f"{inside}/"
+    within = [name.removeprefix(folder) for name in files if name.startswith(folder)]
+    return [folder + name for name in choose(within)]
+
+
+def _download(repository: str, wanted: Choose) -> Path:
     try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub.errors import HFValidationError
     except ImportError:
         raise ValueError(
             f"hf://{repository} is on the hub, and huggingface_hub is not installed: pip install 'tvt-jax[hub]', or "
             "download it elsewhere and give the folder"
         ) from None
     try:
-        return Path(snapshot_download(repository, allow_patterns=wanted))
+        files = wanted(HfApi().list_repo_files(repository))
     except HFValidationError as error:
         raise ValueError(f"hf://{repository} is not a name on the hub: {error}") from None
+    except Exception as error:  # of whichever HTTP library: what was downloaded before may do
+        with _reachable(repository, error):
+            return Path(snapshot_download(repository, local_files_only=True))
+    if not files:
+        raise FileNotFoundError(f"{repository} on the hub has nothing of what is asked for")
+    with _reachable(repository):
+        return Path(snapshot_download(repository, allow_patterns=[glob.escape(name) for name in files]))
+
+
+@contextmanager
+def _reachable(repository: str, first: Exception | None = None) -> Iterator[None]:
+    """Say what to do where it is not, with the first reason."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
     except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(first or error).strip().splitlines()[0]
         raise FileNotFoundError(
             f"hf://{repository} could not be fetched ({reason}): where there is no network, download it elsewhere and "
             "give the folder"

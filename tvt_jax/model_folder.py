@@ -32,6 +32,7 @@ LORA = "unet_lora"  # a folder that PEFT loads onto the UNet
 LORA_WEIGHTS = "adapter_model.safetensors"
 LORA_PREFIX = "base_model.model."
 _LORA_CONFIG = "adapter_config.json"
+_OTHER_LORA = ("rank_pattern", "alpha_pattern", "use_dora", "lora_bias", "layer_replication", "fan_in_fan_out")
 _TEXT_WEIGHTS = "model.safetensors"  # as transformers calls them
 _PROMPTS = "prompt_embedding.safetensors"
 _CARD = "tvt.json"
@@ -259,9 +260,15 @@ def _read_unet(folder: Path) -> tuple[UNet2DConditionConfig, PyTree]:
 
 
 def read_lora_scale(folder: Path) -> float:
-    """Give the factor on the LoRA of a model folder."""
+    """Give the factor on the LoRA of a model folder.
+
+    Raises:
+        ValueError: it is of a kind of PEFT's that one factor does not tell.
+    """
     config = _read_json(folder / LORA / _LORA_CONFIG)
-    return config["lora_alpha"] / config["r"]
+    if odd := [name for name in _OTHER_LORA if config.get(name)]:
+        raise ValueError(f"{folder / LORA} has LoRA with {', '.join(odd)}, which is not read: merge it by PEFT first")
+    return config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
 
 
 def write_lora(folder: Path, tensors: Mapping[str, Any], rank: int, alpha: float) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from diffusers.loaders import single_file_utils
 
-from convert.ldm import EMA, TEXT_ENCODER, UNET, VAE, is_ldm, split_ldm
+from convert.ldm import EMA, TEXT_ENCODER, UNET, VAE, check_ldm, split_ldm
+from convert.mapped import Refusal
 from tests.convert import ldm_names
 
 KEYS = Path(__file__).parents[3] / "shared" / "reference" / "keys"
@@ -76,5 +77,15 @@ def test_averaged_weights_are_preferred(checkpoint):
 
 
 def test_other_checkpoints_are_told_apart(checkpoint):
-    assert is_ldm(checkpoint)
-    assert not is_ldm({"encoder.conv_in.weight": np.zeros(3)})
+    keys = f"{UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    check_ldm(checkpoint | {keys: np.zeros((320, 1024))})
+    with pytest.raises(Refusal, match="is not a Stable Diffusion checkpoint"):
+        check_ldm({"encoder.conv_in.weight": np.zeros(3)})
+    for width, what in ((768, "Stable Diffusion 1"), (2048, "Stable Diffusion XL"), (640, "another size")):
+        with pytest.raises(Refusal, match=rf"reads texts of width {width} \({what}\), and Stable Diffusion 2 of 1024"):
+            check_ldm(checkpoint | {keys: np.zeros((320, width))})
+
+
+def test_the_text_encoder_of_sd_turbo_has_another_prefix(checkpoint):
+    turbo = {name.replace(TEXT_ENCODER, "conditioner.embedders.0.model."): x for name, x in checkpoint.items()}
+    assert split_ldm(turbo)["text_encoder"].keys() == split_ldm(checkpoint)["text_encoder"].keys()

@@ -1,6 +1,7 @@
 import json
 import random
 import tracemalloc
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from convert.tensors import find_weights, read_safetensors, read_tensors
+from convert.json_file import LIMIT
+from convert.tensors import read_safetensors, read_tensors
 from tests.convert.torch_files import CANARY, START, STOP, call, state_dict, storage, tensor, text, write_torch
 
 TENSORS = {"b.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.arange(4, dtype=torch.int64)}
@@ -66,13 +68,16 @@ def test_safetensors_are_mapped(tmp_path: Path):
 
 
 SAFETENSORS = {
-    "empty": (b"", "is cut short or no safetensors file"),
+    "empty": (b"", "is empty"),
     "half a length": (b"\x08\x00\x00", "is cut short or no safetensors file"),
     "a length alone": (safetensors(b"", length=8), "is cut short or no safetensors file"),
     "a header too long": (safetensors({}, length=10**9), "its header would take 1000000000 bytes"),
     "a header beyond counting": (safetensors({}, length=2**64 - 1), "is cut short or no safetensors file"),
-    "a page": (b"<!DOCTYPE html><html></html>", "is cut short or no safetensors file"),
-    "a pointer": (b"version https://git-lfs.github.com/spec/v1\n", "is cut short or no safetensors file"),
+    "a header of more than is read": (
+        safetensors(b"{" * (1 + LIMIT)),
+        f"has a header of {1 + LIMIT} bytes: {LIMIT} are",
+    ),
+    "half a character": (safetensors(b'{"\\ud800": 1}'), "has the name '\\ud800', which is not text: it is damaged"),
     "no header": (safetensors(b""), "does not hold sound JSON"),
     "no JSON": (safetensors(b"{'a': 1}"), "does not hold sound JSON"),
     "no text": (safetensors(b'{"\xff\xfe": 1}'), "does not hold sound JSON"),
@@ -160,8 +165,17 @@ def test_the_state_dict_of_a_checkpoint_is_read(tmp_path: Path):
         ({"state_dict": {"a": [torch.zeros(1)]}}, "holds a list as 'a'"),
         ({3: torch.zeros(1)}, "holds a ndarray as 3"),
         ({"global_step": 7}, "holds no tensors"),
+        ({"a\ud800": torch.zeros(1)}, "has the name 'a\\ud800', which is not text"),
+        (defaultdict(list, a=torch.zeros(1)), "holds a collections.defaultdict and not a dict of tensors"),
+        (
+            {"state_dict": defaultdict(list, a=torch.zeros(1)), "b": torch.zeros(1)},
+            "holds a collections.defaultdict",
+        ),
     ],
-    ids=["a list", "a tensor", "dicts in a dict", "a list in a dict", "a number as a name", "no tensors"],
+    ids=[
+        *("a list", "a tensor", "dicts in a dict", "a list in a dict", "a number as a name", "no tensors"),
+        *("half a character", "what is inert", "an inert state dict"),
+    ],
 )
 def test_only_a_flat_dict_is_read(tmp_path: Path, content: Any, says: str):
     torch.save(content, tmp_path / "a.ckpt")
@@ -233,6 +247,7 @@ def test_a_broken_part_is_named(tmp_path: Path):
     "content, says",
     [
         (b"", "does not hold sound JSON"),
+        (b" " * (1 + LIMIT), "bytes of JSON"),
         (b"[]", "holds JSON that is not an object"),
         (b"{}", "has no weight_map"),
         (b'{"weight_map": {}}', "has no weight_map"),
@@ -251,18 +266,3 @@ def test_what_is_no_file_is_not_there(tmp_path: Path, file_name: str):
         with pytest.raises(FileNotFoundError, match=f"{file_name} is not there, or is not a file$"):
             read_tensors(tmp_path / file_name)
         (tmp_path / file_name).mkdir(exist_ok=True)
-
-
-def test_the_best_weights_of_a_folder_are_found(tmp_path: Path):
-    order = [
-        *("model.safetensors", "model.safetensors.index.json", "model.fp16.safetensors"),
-        *("model.bin", "model.bin.index.json", "model.fp16.bin"),
-    ]
-    (tmp_path / "model.safetensors").mkdir()
-    with pytest.raises(FileNotFoundError) as caught:
-        find_weights(tmp_path, "model")
-    assert str(caught.value) == f"{tmp_path} has no weights: none of {', '.join(order)}"
-    (tmp_path / "model.safetensors").rmdir()
-    for name in reversed(order):
-        (tmp_path / name).touch()
-        assert find_weights(tmp_path, "model") == tmp_path / name

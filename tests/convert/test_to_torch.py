@@ -10,9 +10,10 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from convert import tvt
 from convert.lora import fuse
-from convert.tensors import read_safetensors, read_torch
+from convert.tensors import read_safetensors
 from convert.to_model import import_sd, import_tvt
 from convert.to_torch import export_diffusers, export_tvt, lora_file
+from convert.torch_file import read_torch
 from tests.convert.small import UNET, VAE_D4, random_tensors
 from tvt_jax.model_folder import ModelCard, ModelFolder, write_model
 from tvt_jax.models.keys import tree_from_torch
@@ -120,7 +121,8 @@ def test_lora_that_was_kept_apart_is_in_the_weights_for_diffusers(sd, release, t
     file = "unet/diffusion_pytorch_model.safetensors"
     export_diffusers(tmp_path / "model", tmp_path / "out")
     assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "fused" / file).read_bytes()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["text_encoder", "tokenizer", "unet", "vae"]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["scheduler", "text_encoder", "tokenizer", "unet", "vae"]
 
 
 def test_the_lora_file_holds_what_the_releases_does():

@@ -113,6 +113,20 @@ def test_newer_pickles_are_read(tmp_path: Path, protocol: int):
     assert read == tree
 
 
+def test_older_files_of_newer_pickles_are_read(tmp_path: Path):
+    read = read_torch(save(tmp_path / "a.pt", {"a": torch.arange(3)}, zipped=False, protocol=4))
+    np.testing.assert_array_equal(read["a"], np.arange(3))
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_storages_without_a_tensor_are_passed_by(tmp_path: Path, zipped: bool):
+    a = torch.arange(6.0)
+    content = {"a": a, "of a": a.storage(), "alone": torch.ones(3).storage(), "bytes": torch.ones(2).untyped_storage()}
+    read = read_torch(save(tmp_path / "a.pt", content, zipped=zipped))
+    assert_bits(read["a"], a)
+    assert {name: read[name].count for name in ("of a", "alone", "bytes")} == {"of a": 6, "alone": 3, "bytes": 8}
+
+
 def test_a_module_is_read(tmp_path: Path, zipped: bool):
     module = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3))
     state = module.state_dict()
@@ -262,11 +276,12 @@ def test_a_broken_legacy_file_is_refused(tmp_path: Path, content: bytes, says: s
 @pytest.mark.parametrize(
     "content, says",
     [
-        (b"", "is not a file of torch.save"),
-        (b"<html>Not found</html>", "is not a file of torch.save"),
-        (b"\x80\x04cos\nsystem\n.", "is not a file of torch.save"),
+        (b"", "is empty"),
+        (b"<html>Not found</html>", "is a web page, not the file"),
+        (b"\x80\x04cos\nsystem\n.", "is a plain pickle, not a file of torch.save"),
+        (b"anything else", "is not a file of torch.save"),
     ],
-    ids=["empty", "a page", "a plain pickle"],
+    ids=["empty", "a page", "a plain pickle", "anything else"],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, says: str):
     (tmp_path / "a.pkl").write_bytes(content)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from convert.tensors import read_torch
+from convert.torch_file import read_torch
 from convert.torch_writer import write_torch
 
 
