@@ -98,13 +98,10 @@ def measure(options: Options) -> dict[str, Any]:
     runs: list[Run] = []
     for method in chosen:
         make_results(method, inputs)
-        scores = score_results(
-            method, inputs, options.bench / "test_HR", options.out / "scores" / f"{method.name}.json"
-        )
-        runs.append(
-            Run(method.name, Evaluation(images={path.name: row for path, row in zip(inputs, scores, strict=True)}))
-        )
-        figures[method.name] = {name: float(np.mean([row[name] for row in scores])) for name in QUALITY}
+        kept = options.out / "scores" / f"{method.name}.json"
+        scores = score_results(method, inputs, options.bench / "test_HR", kept)
+        runs.append(Run(method.name, Evaluation(images=scores)))
+        figures[method.name] = {name: float(np.mean([row[name] for row in scores.values()])) for name in QUALITY}
     calls = {method.name: method.upscale for method in chosen if method.upscale}
     for name, value in timing.seconds(calls, [read(path) for path in inputs[: options.timed]]).items():
         figures[name]["seconds"] = value
