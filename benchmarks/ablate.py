@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+from scipy.special import stdtrit
 from tyro.conf import Positional
 
 from benchmarks import report
@@ -89,7 +90,7 @@ def last_evaluation(workdir: Path) -> tuple[int, dict[str, float]]:
 
 
 def table(figures: Figures) -> str:
-    """Make a table of means and deviations over the seeds, with the differences to the first row, seed by seed."""
+    """Make a table of means over the seeds, with the differences to the first row, seed by seed."""
     base, *_ = figures.values()
     # Stages differ in what they measure: what all have in common can be compared.
     metrics = [metric for metric in base if all(metric in row for row in figures.values())]
@@ -102,14 +103,22 @@ def table(figures: Figures) -> str:
 
 
 def _cells(values: Sequence[float], base: Sequence[float] | None) -> tuple[str, str]:
-    return spread(values, ""), "" if base is None else spread(np.subtract(values, base), "+")
+    mean = f"{np.mean(values):.{_digits(values)}f}"
+    return mean, "" if base is None else difference(values, base)
 
 
-def spread(values: Sequence[float] | np.ndarray, sign: str) -> str:
-    """Format mean and sample deviation, the mean alone of a single value; a `sign` of "+" writes the sign always."""
-    digits = 1 if abs(np.mean(values)) >= 100 else 4
-    mean = f"{np.mean(values):{sign}.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
+def difference(values: Sequence[float], base: Sequence[float]) -> str:
+    """Format the mean difference to the base with the 95 % interval of its paired t-test; one seed has none."""
+    more, digits = np.subtract(values, base), _digits(values)
+    mean = f"{more.mean():+.{digits}f}"
+    if len(more) == 1:
+        return mean
+    half = float(stdtrit(len(more) - 1, 0.975)) * more.std(ddof=1) / np.sqrt(len(more))
+    return f"{mean} ({more.mean() - half:+.{digits}f} to {more.mean() + half:+.{digits}f})"
+
+
+def _digits(values: Sequence[float]) -> int:
+    return 1 if abs(np.mean(values)) >= 100 else 4
 
 
 def main() -> None:

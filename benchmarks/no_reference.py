@@ -54,7 +54,7 @@ def distance(pairs: Pairs, pyiqa: Any) -> float:
         for i, side in enumerate(sides):
             side.mkdir()
             for key, pair in pairs.items():
-                (side / f"{key}{pair[i].suffix}").symlink_to(pair[i].resolve())
+                (side / f"{key.replace('/', '_')}{pair[i].suffix}").symlink_to(pair[i].resolve())
         return float(pyiqa.create_metric("fid")(*map(str, sides)))
 
 

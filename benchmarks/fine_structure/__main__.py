@@ -22,7 +22,8 @@ import tvt_jax
 from benchmarks import report, text
 from benchmarks.fine_structure import charts, errors, pages, present, scene, spectrum
 from benchmarks.realsr import bicubic
-from tvt_jax.evaluation.pairs import Pairs, find_pairs, read_rgb
+from tvt_jax.evaluation.pairs import Pairs, find_pairs
+from tvt_jax.evaluation.pictures import read_rgb
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Methods = Mapping[str, Callable[[Picture], Picture]]

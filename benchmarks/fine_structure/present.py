@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import report
-from benchmarks.fine_structure import charts, spectrum
+from benchmarks.fine_structure import charts, errors, spectrum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RESOLVED = 0.2  # of the contrast
 PARTS = {"energy": ("energy over the truth's, dB", "+.1f"), "correlation": ("correlation", ".3f")}  # of the texture
+MEASURE_TITLES = {"capped": "CER, capped", "plain": "CER, plain", "recalled": "recalled"}
 _COLOURS = {"HR": "black", "LR": "tab:grey", "bicubic": "C0"}  # of those that are always there
 
 
@@ -48,16 +49,34 @@ def _bands() -> list[str]:
 
 
 def _text_table(title: str, measured: Mapping[str, Any]) -> str:
+    """Make a table by method and column of the capped rate, and one of what all three measures say beside bicubic."""
     methods = measured["methods"]
-    everything, *columns = methods["HR"]["rates"]
-    head = (f"{title}, CER %", everything, "more than bicubic", *columns)
-    rows = []
-    for name, figures in methods.items():
-        rates = [f"{100 * rate:.1f}" for rate in figures["rates"].values()]
-        more, low, high = (f"{100 * value:+.1f}" for value in figures["difference"])
-        rows.append((name, rates[0], "" if name == "bicubic" else f"{more} ({low} to {high})", *rates[1:]))
+    columns = list(methods["HR"]["capped"]["rates"])
+    by_column = report.markdown(
+        (f"{title}, CER % capped", *columns),
+        [(name, *(_percent(rate) for rate in row["capped"]["rates"].values())) for name, row in methods.items()],
+    )
+    head = [f"{title}, %", *(part for name in MEASURE_TITLES.values() for part in (name, "more than bicubic"))]
+    beside = report.markdown([*head, "capped CER"], [_beside(name, row) for name, row in methods.items()])
     size = f"{measured['characters']:,} characters in {measured['lines']} lines on {measured['pictures']} pictures."
-    return f"{report.markdown(head, rows)}\n\n{title}: {size}"
+    return f"{by_column}\n\n{beside}\n\n{title}: {size}"
+
+
+def _beside(name: str, figures: Mapping[str, Any]) -> list[str]:
+    base, cells = name == "bicubic", [name]
+    for measure in MEASURE_TITLES:
+        more = "" if base else _difference(figures[measure]["difference"])
+        cells += [_percent(figures[measure]["rates"]["all"]), more]
+    return [*cells, "" if base else errors.verdict(figures, "capped")]
+
+
+def _difference(difference: Sequence[float]) -> str:
+    more, *interval = (f"{100 * value:+.1f}" for value in difference)
+    return f"{more} ({' to '.join(interval)})" if interval else more
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f}"
 
 
 def plot(figures: Mapping[str, Any], path: Path) -> None:
@@ -77,9 +96,9 @@ def plot(figures: Mapping[str, Any], path: Path) -> None:
     _curves(grid[0, 2], "Line pairs: contrast", periods, contrasts, colours)
     for axes, (title, measured) in zip(grid[1], shown, strict=False):
         methods = measured["methods"]
-        sizes = [column for column in methods["HR"]["rates"] if "px" in column]
-        rates = {name: [100 * row["rates"][size] for size in sizes] for name, row in methods.items()}
-        _curves(axes, f"{title}: character error rate, %", sizes, rates, colours)
+        sizes = [column for column in methods["HR"]["capped"]["rates"] if "px" in column]
+        rates = {name: [100 * row["capped"]["rates"][size] for size in sizes] for name, row in methods.items()}
+        _curves(axes, f"{title}: capped character error rate, %", sizes, rates, colours)
     for axes in grid[1, len(shown) :]:
         axes.remove()
     lines = dict(pair[::-1] for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True))

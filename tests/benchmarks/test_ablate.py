@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from scipy.stats import ttest_rel
 
 from benchmarks import ablate
 from tvt_jax.train.config import differences, load_config, to_json
@@ -85,8 +86,23 @@ def test_every_configuration_is_trained_with_every_seed_once(options, trained):
 
 def test_the_table_pairs_seeds(options, trained):
     lines = ablate.table(ablate.measure(options)).splitlines()
-    # The deviation of two values a distance of 1 apart is the root of 1/2; the differences do not deviate.
-    assert lines[2:] == ["| base | 1.5000 ± 0.7071 |  |", "| less | 1.0000 ± 0.7071 | -0.5000 ± 0.0000 |"]
+    # The two seeds are a distance of 1 apart, and their differences to the base the same.
+    assert lines[2:] == ["| base | 1.5000 |  |", "| less | 1.0000 | -0.5000 (-0.5000 to -0.5000) |"]
+
+
+def test_the_interval_of_a_difference_is_that_of_the_paired_t_test():
+    values, base = [1.0, 2.5, 3.1], [0.8, 2.0, 3.3]
+    interval = ttest_rel(values, base).confidence_interval(0.95)
+    expected = f"+0.1667 ({interval.low:+.4f} to {interval.high:+.4f})"
+    assert ablate.difference(values, base) == expected
+
+
+@pytest.mark.parametrize("stage", ["adapt", "decoder"])
+def test_the_published_table_is_that_of_the_published_figures(stage):
+    figures = json.loads((ROOT / "docs" / "ablations" / f"{stage}.json").read_text())
+    for row in figures.values():
+        del row["seconds"]
+    assert ablate.table(figures) in (ROOT / "docs" / "benchmarks.md").read_text()
 
 
 def test_another_base_comes_first(options, trained):

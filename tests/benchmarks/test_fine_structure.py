@@ -110,6 +110,31 @@ def test_differences_are_of_the_same_pictures():
     assert errors.difference(base, base) == [0, 0, 0]
 
 
+def test_made_up_text_counts_once_where_it_is_capped():
+    lines = [line("abcd", "XXXXXXXXXX"), line("abcd", "a-b-c-d")]
+    assert errors.rates(lines, ("all",)) == {"all": 13 / 8}
+    assert errors.rates(lines, ("all",), "capped") == {"all": 7 / 8}
+    assert errors.rates(lines, ("all",), "recalled") == {"all": 4 / 8}
+
+
+def test_one_picture_has_no_interval():
+    assert errors.difference([line("ab", "ab")], [line("ab", "aX")], "recalled") == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("difference", "measure", "verdict"),
+    [
+        ([-0.1, -0.2, -0.01], "capped", "better"),
+        ([0.1, 0.01, 0.2], "capped", "worse"),
+        ([0.1, 0.01, 0.2], "recalled", "better"),
+        ([0.1, -0.01, 0.2], "capped", "not told apart"),
+        ([0.1], "capped", "not told apart"),
+    ],
+)
+def test_a_method_is_called_better_only_where_the_interval_allows_it(difference, measure, verdict):
+    assert errors.verdict({measure: {"difference": difference}}, measure) == verdict
+
+
 def test_the_interval_narrows_with_the_root_of_the_pictures():
     generator = np.random.default_rng(0)
 
@@ -184,9 +209,9 @@ def test_all_tables_and_plots_from_stand_ins(stand_ins, tmp_path):
     assert list(figures["text"]) == ["RealSR", "English", "Chinese"]
     assert list(figures["text"]["RealSR"]["methods"]) == ["HR", "LR", "bicubic", "ours", "mine"]
     assert figures["text"]["Chinese"]["pictures"] == 36
-    assert figures["text"]["English"]["methods"]["ours"]["difference"] == [0, 0, 0]
+    assert figures["text"]["English"]["methods"]["ours"]["capped"]["difference"] == [0, 0, 0]
     assert json.loads(json.dumps(figures)) == figures
-    assert present.tables(figures).count("| ours |") == 6
+    assert present.tables(figures).count("| ours |") == 9
     present.plot(figures, tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as picture:
         assert picture.width > 600 and np.ptp(np.asarray(picture)) > 200

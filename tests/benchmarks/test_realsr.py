@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import time
 import zipfile
 
@@ -63,14 +64,35 @@ def test_measures_and_goes_on_where_it_was(options, stub):
         }
     assert "seconds" not in whole["methods"]["OSEDiff, published"]
     lines = realsr.table(whole).splitlines()
-    assert len(lines) == 5 and len({line.count("|") for line in lines}) == 1 and "2 threads" in lines[0]
+    assert lines.index("") == 5 and len({line.count("|") for line in lines[:5]}) == 1 and "2 threads" in lines[0]
+    assert lines[6].startswith("| more than bicubic |") and lines[8].startswith("| ours | +")
 
 
 def test_another_model_is_measured_anew(options, stub):
     realsr.measure(options)
     (options.model / "tvt.json").write_text('{"scale": 4}')
     realsr.measure(options)
-    assert len(list(options.out.glob("ours-*"))) == 2 and stub.calls == 2 * (2 + 2)
+    assert stub.calls == 2 * (2 + 2)
+
+
+def test_another_bench_with_the_same_names_is_measured_anew(options, stub, tmp_path):
+    before = realsr.measure(options)["methods"]
+    other = tmp_path / "other"
+    shutil.copytree(options.bench, other)
+    for folder, side in (("test_LR", 48), ("results_osediff", 192)):
+        Image.new("RGB", (side, side), (9, 9, 9)).save(other / folder / "a.png")
+    after = realsr.measure(dataclasses.replace(options, bench=other))["methods"]
+    assert stub.calls == (2 + 2) + (1 + 2)  # one result is another
+    for name in before:
+        assert before[name]["psnr-y"] != after[name]["psnr-y"]
+    assert realsr.measure(options)["methods"]["ours"]["psnr-y"] == before["ours"]["psnr-y"]
+
+
+def test_differences_to_bicubic_are_paired(options, stub):
+    figures = realsr.measure(options)
+    ours = figures["more_than_bicubic"]["ours"]["psnr-y"]
+    assert ours["count"] == 2 and ours["low"] <= ours["mean"] <= ours["high"]
+    assert ours["mean"] == pytest.approx(figures["methods"]["ours"]["psnr-y"] - figures["methods"]["bicubic"]["psnr-y"])
 
 
 def test_a_missing_benchmark_is_an_error(options, stub, tmp_path):
@@ -80,8 +102,8 @@ def test_a_missing_benchmark_is_an_error(options, stub, tmp_path):
 
 def test_scores_are_kept_by_image(options, stub):
     realsr.measure(options)
-    kept = json.loads((options.out / "bicubic" / "scores.json").read_text())
-    assert set(kept) == {"a.png", "b.png"} and set(kept["a.png"]) == set(realsr.QUALITY)
+    kept = json.loads((options.out / "scores" / "bicubic.json").read_text())
+    assert len(kept) == 2 and all(set(scores) == set(realsr.QUALITY) for scores in kept.values())
 
 
 def test_the_clock_leaves_out_the_first_call():

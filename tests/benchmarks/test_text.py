@@ -36,6 +36,27 @@ def test_edit_distance_is_a_metric_and_bounded_by_any_alignment():
             assert abs(len(a) - len(b)) <= distance <= aligned
 
 
+@pytest.mark.parametrize(
+    ("written", "read", "common"),
+    [("", "abc", 0), ("abc", "abc", 3), ("abc", "a-b-c", 3), ("ab", "ba", 1), ("a", "b", 0)],
+)
+def test_common_subsequence_by_hand(written, read, common):
+    assert text.common_subsequence(written, read) == common == text.common_subsequence(read, written)
+
+
+def test_common_subsequence_and_deletions_are_the_same_thing():
+    generator = np.random.default_rng(1)
+    for _ in range(50):
+        a, b = ("".join(generator.choice(list("ab"), generator.integers(0, 7))) for _ in range(2))
+        # Without substitutions, what is not common is deleted or inserted: never cheaper than the edit distance.
+        common = text.common_subsequence(a, b)
+        assert max(len(a), len(b)) - common <= text.edit_distance(a, b) <= len(a) + len(b) - 2 * common
+
+
+def test_counts_leave_out_white_space_and_cap_at_what_was_written():
+    assert text.count_errors("a b", "a xyzuv") == text.Counts(written=2, plain=5, capped=2, recalled=1)
+
+
 def test_error_rate_weighs_lines_by_length_and_ignores_spaces():
     assert text.character_error_rate(["one two", "x"], ["onetwo", "y"]) == pytest.approx(1 / 7)
 

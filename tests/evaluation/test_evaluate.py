@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tvt_jax.evaluation import evaluate as module
-from tvt_jax.evaluation.evaluate import evaluate, run
+from tvt_jax.evaluation import restoration as module
+from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.metrics import choose_metrics
 from tvt_jax.evaluation.pairs import find_pairs
 from tvt_jax.evaluation.progress import Progress
 from tvt_jax.evaluation.scores import summarise
+from tvt_jax.evaluation.scoring import evaluate
+from tvt_jax.inference.upscaler import Upscaler
 
 
 def save(path: Path, side: int = 24, seed: int = 0) -> None:
@@ -27,34 +29,6 @@ def folders(tmp_path):
         save(tmp_path / "sr" / f"{name}_LR4.png", seed=seed)
         save(tmp_path / "hr" / f"{name}_HR.png", seed=seed + 10)
     return tmp_path
-
-
-def test_pairs_are_found_by_stem(folders):
-    save(folders / "sr" / "b.png")
-    save(folders / "hr" / "c.jpg")
-    (folders / "sr" / "metrics").mkdir()
-    (folders / "sr" / "log.txt").touch()
-    pairs, alone = find_pairs(folders / "sr", folders / "hr")
-    assert {name: path.name for name, (path, _) in pairs.items()} == {
-        "Canon_001": "Canon_001_LR4.png",
-        "Canon_002": "Canon_002_LR4.png",
-    }
-    assert list(alone) == ["b", "c"]
-    assert "hr" in alone["b"] and "sr" in alone["c"]
-
-
-def test_two_files_of_one_name_are_an_error(folders):
-    save(folders / "sr" / "Canon_001.jpg")
-    with pytest.raises(ValueError, match="have the same name 'Canon_001'"):
-        find_pairs(folders / "sr", folders / "hr")
-
-
-def test_folders_without_a_common_name_are_an_error(folders, tmp_path):
-    save(tmp_path / "other" / "x.png")
-    with pytest.raises(ValueError, match=r"no picture in .*other"):
-        find_pairs(tmp_path / "other", folders / "hr")
-    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
-        find_pairs(tmp_path / "nowhere", folders / "hr")
 
 
 def test_values_and_bad_pictures(folders):
@@ -87,17 +61,23 @@ def test_interval_covers_the_mean_as_often_as_it_says():
     assert np.mean([summarise(sample, 500).high - sample.mean() for sample in samples]) == pytest.approx(0.55, abs=0.03)
 
 
-class Doubler:
+class Doubler(Upscaler):
     unet = "there"
 
-    def upscale(self, image):
+    def __init__(self):
+        pass
+
+    def result_size(self, height, width, scale):
+        return 2 * height, 2 * width
+
+    def upscale(self, image, scale):
         return np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
 
 
 @pytest.fixture
 def doubled(folders, monkeypatch):
     """A model that doubles, and inputs for it."""
-    monkeypatch.setattr(module, "load", lambda model: Doubler())
+    monkeypatch.setattr(module, "load", lambda model, tile: Doubler())
     for name in ("Canon_001", "Canon_002"):
         save(folders / "lr" / f"{name}_LR4.png", side=12)
     return folders
@@ -111,7 +91,9 @@ def test_a_report_shows_results_that_are_not_saved(doubled, capsys):
     assert run(lr=doubled / "lr", sr=None, out=out, report=report, against=against, **options) == 0
     data = json.loads(report.read_text().split('type="application/json">')[1].split("</script>")[0])
     assert [run["name"] for run in data["runs"]] == ["this run", "earlier"]
-    assert [layer["label"] for layer in data["galleries"][0]["pictures"][0]["layers"]] == ["input", "result", "truth"]
+    assert [layer["label"] for layer in data["pictures"]["Canon_001"]["layers"]] == [
+        *("input", "result", "earlier", "truth")
+    ]
     assert sorted(path.name for path in doubled.iterdir() if path.is_file()) == [
         "earlier.json",
         "m.json",
@@ -136,16 +118,15 @@ def test_model_is_run_and_its_results_are_saved(doubled, capsys):
     ("arguments", "message"),
     [
         (["--sr", "sr", "--metrics", "psnr-y,musiq"], "error: unknown metric 'musiq'"),
-        (["--sr", "sr", "--against", "a=b.json"], "error: --against goes with --report"),
-        (["--sr", "sr", "--report", "r.html", "--against", "b.json"], "not of the form NAME=metrics.json"),
-        (["--sr", "sr", "--report", "r.html", "--against", "a=eval.py"], "No such file"),
-        (["--sr", "sr", "--report", "r.html", "--against", "a=hr/lonely.png"], "is not a file that eval.py wrote"),
-        (["--sr", "sr", "--save", "x"], "error: --model and --save go with --lr"),
+        (["--sr", "sr", "--against", "b.json"], "not of the form NAME=metrics.json"),
+        (["--sr", "sr", "--against", "a=eval.py"], "No such file"),
+        (["--sr", "sr", "--against", "a=hr/lonely.png"], "is not a file that eval.py wrote"),
+        (["--sr", "sr", "--save", "x"], "error: --model, --save and --tile go with --lr"),
         ([], "error: give --lr"),
         (["--lr", "sr", "--config", "c.py"], "error: --config goes with --follow"),
         (["--lr", "sr", "--config.steps=3"], "error: --config.steps=3 goes with --follow"),
         (["--lr", "sr", "--follow", "w"], "error: --follow needs --config"),
-        (["--lr", "sr", "--follow", "w", "--config", "c.py", "--save", "x"], "do not go with --follow"),
+        (["--lr", "sr", "--follow", "w", "--config", "c.py", "--save", "x"], "--save does not go with --follow"),
         (["--lr", "sr", "--follow", "w", "--config", "c.py"], "error: no configuration file c.py"),
         (["--sr", "sr", "--metrics", "psnr-y"], "error: lonely: has no partner in sr"),
     ],

@@ -1,17 +1,24 @@
 """An evaluation that is cut off and started again: what is measured twice, and what the file says in the end."""
 
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tvt_jax.evaluation import evaluate as module
+from tvt_jax.evaluation import progress as progress_module
+from tvt_jax.evaluation import restoration as module
 from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.metrics import METRICS
-from tvt_jax.evaluation.progress import Progress, model_fingerprint
+from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, Progress, model_fingerprint
+from tvt_jax.inference.upscaler import Upscaler
 
 COUNT = 4
+NOT_COMPUTING = {"__init__.py", "compilation_cache.py", "files.py", "hub.py"}
 
 
 @pytest.fixture
@@ -57,13 +64,16 @@ def score(folders, monkeypatch):
     return score
 
 
-class Doubler:
+class Doubler(Upscaler):
     unet = "there"
 
     def __init__(self):
         self.calls = 0
 
-    def upscale(self, image):
+    def result_size(self, height, width, scale):
+        return 2 * height, 2 * width
+
+    def upscale(self, image, scale):
         self.calls += 1
         return image.repeat(2, axis=0).repeat(2, axis=1)
 
@@ -96,7 +106,7 @@ def test_a_finished_one_is_done_again_where_an_input_changed(folders, score):
 
 def test_a_model_is_run_again_only_for_results_that_are_not_there(folders, score, monkeypatch, tmp_path):
     model = Doubler()
-    monkeypatch.setattr(module, "load", lambda path: model)
+    monkeypatch.setattr(module, "load", lambda path, tile: model)
     options = {"sr": None, "lr": folders / "lr", "save": folders / "saved"}
     assert score("m.json", interrupted_at=2, **options) == 2
     assert (score("m.json", **options), model.calls) == (COUNT - 1, COUNT + 1)
@@ -110,7 +120,7 @@ def test_a_model_is_run_again_only_for_results_that_are_not_there(folders, score
 
 def test_pictures_for_a_report_outlive_an_interruption(folders, score, monkeypatch):
     model = Doubler()
-    monkeypatch.setattr(module, "load", lambda path: model)
+    monkeypatch.setattr(module, "load", lambda path, tile: model)
     options = {"sr": None, "lr": folders / "lr", "report": folders / "report.html"}
     score("m.json", interrupted_at=3, **options)
     assert (score("m.json", **options), model.calls) == (COUNT - 2, COUNT + 1)
@@ -137,3 +147,69 @@ def test_a_model_is_known_by_its_files(tmp_path):
     assert model_fingerprint(tmp_path) == before
     (tmp_path / "unet" / "w.safetensors").write_bytes(b"2")
     assert model_fingerprint(tmp_path) != before
+
+
+def test_a_truth_that_changed_is_scored_again(folders, score):
+    score("m.json")
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(folders / "hr" / "1.png")
+    assert score("m.json") == 1
+
+
+@pytest.mark.parametrize("changed", [{"crop_border": 1}, {"force": True}])
+def test_another_border_or_force_scores_again(score, changed):
+    score("m.json")
+    assert score("m.json", **changed) == COUNT
+
+
+def test_force_forgets_what_an_interruption_left(score):
+    score("m.json", interrupted_at=3)
+    assert score("m.json", force=True) == COUNT
+
+
+@pytest.mark.parametrize("changed", ["metrics/luma.py", "metrics/niqe.safetensors", "models/dists.py"])
+def test_code_of_the_metrics_that_changed_scores_again(folders, score, monkeypatch, tmp_path, changed):
+    package = tmp_path / "package"
+    shutil.copytree(progress_module._PACKAGE, package, ignore=shutil.ignore_patterns("pretrained", "__pycache__"))
+    monkeypatch.setattr(progress_module, "_PACKAGE", package)
+    score("m.json")
+    assert score("m.json") == 0
+    with (package / changed).open("ab") as file:
+        file.write(b"\n")
+    assert score("m.json") == COUNT
+
+
+def test_code_of_restoring_counts_for_what_a_model_makes(folders, score, monkeypatch, tmp_path):
+    package = tmp_path / "package"
+    shutil.copytree(progress_module._PACKAGE, package, ignore=shutil.ignore_patterns("pretrained", "__pycache__"))
+    monkeypatch.setattr(progress_module, "_PACKAGE", package)
+    monkeypatch.setattr(module, "load", lambda path, tile: Doubler())
+    made = {"sr": None, "lr": folders / "lr"}
+    score("made.json", **made)
+    score("as_is.json")
+    assert score("made.json", **made) == 0
+    with (package / "diffusion.py").open("a") as file:
+        file.write("\n")
+    assert score("made.json", **made) == COUNT
+    assert score("as_is.json") == 0
+
+
+@pytest.mark.parametrize(
+    ("imported", "parts"),
+    [
+        ("tvt_jax.inference", RESTORATION_CODE),
+        (", ".join(f"tvt_jax.metrics.{name}" for name in ("dists", "lpips", "niqe", "psnr", "ssim")), METRIC_CODE),
+    ],
+)
+def test_all_code_that_is_imported_counts(imported, parts):
+    program = f"import sys, {imported}\nfor n, m in sys.modules.items():\n  if 'tvt_jax' in n: print(m.__file__)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    files = {str(Path(file).relative_to(progress_module._PACKAGE)) for file in found}
+    counted = {file for file in files if any(file == part or file.startswith(f"{part}/") for part in parts)}
+    assert files - counted <= NOT_COMPUTING
+
+
+def test_a_file_of_scores_with_a_line_of_something_else_is_read(folders, score):
+    score("m.json", interrupted_at=3)
+    with (folders / "m.json.unfinished" / "scores.jsonl").open("a") as file:
+        file.write('\n[1, 2]\n{"fingerprint": 3}\n')
+    assert score("m.json") == COUNT - 2

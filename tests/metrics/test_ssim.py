@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import correlate1d
 
-from tvt_jax.metrics.ssim import ssim_y
+from tvt_jax.metrics.ssim import ssim_rgb, ssim_y
 
 
 def test_equals_published(published_pair):
@@ -25,6 +25,20 @@ def test_equals_the_formula(pair):
     luminance = (2 * mean(x) * mean(y) + 2.55**2) / (mean(x) ** 2 + mean(y) ** 2 + 2.55**2)
     # The same sums in float64, in another order.
     assert ssim_y(*pair) == pytest.approx(np.mean(luminance * structure.clip(0)), abs=1e-12)
+
+
+def test_of_rgb_is_the_mean_over_the_channels(pair):
+    image, truth = pair
+    greys = [[np.repeat(picture[..., i : i + 1], 3, axis=-1) for picture in pair] for i in range(3)]
+    # A grey picture has three equal channels.
+    assert ssim_rgb(image, truth) == pytest.approx(np.mean([ssim_rgb(*grey) for grey in greys]), abs=1e-12)
+    assert ssim_rgb(image, image) == 1 > ssim_rgb(image, truth)
+
+
+def test_16_bits_that_8_would_make_equal_differ(pair):
+    deep = pair[0].astype(np.uint16) * 257
+    noise = np.random.default_rng(0).integers(0, 120, deep.shape, np.uint16)
+    assert ssim_y(deep, deep) == 1 > ssim_y(deep, deep + noise)
 
 
 def test_anticorrelated_is_not_worse_than_unlike():

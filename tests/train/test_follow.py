@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from proofs.toy import toy_config
-from tvt_jax.evaluation import evaluate
+from tvt_jax.evaluation import evaluate, restoration
 from tvt_jax.evaluation import follow as module
+from tvt_jax.inference.upscaler import Upscaler
 from tvt_jax.model_folder import read_model
 from tvt_jax.train import loop
 
@@ -25,7 +26,7 @@ def finished(images, tmp_path_factory):
     return workdir
 
 
-class Painter:
+class Painter(Upscaler):
     """In place of an upscaler, which the toy's model is not: its result tells which model it is."""
 
     unet = "there"
@@ -34,7 +35,10 @@ class Painter:
         kernel = np.asarray(read_model(model).vae["encoder"]["quant_conv"]["kernel"])
         self.colour = list(zlib.crc32(kernel.tobytes()).to_bytes(4))[:3]
 
-    def upscale(self, image):
+    def result_size(self, height, width, scale):
+        return height, width
+
+    def upscale(self, image, scale=None):
         return np.broadcast_to(np.uint8(self.colour), image.shape)
 
 
@@ -44,7 +48,7 @@ def following(finished, images, tmp_path, monkeypatch):
     config = tmp_path / "config.py"
     config.write_text("from proofs import toy\n\ndef config():\n    return toy.config()\n")
     monkeypatch.setenv("TOY_IMAGES", str(images))
-    monkeypatch.setattr(evaluate, "load", Painter)
+    monkeypatch.setattr(restoration, "load", lambda model, tile: Painter(model))
     (tmp_path / "lr").mkdir()
     Image.new("RGB", (8, 8), (90, 120, 150)).save(tmp_path / "lr" / "a.png")
     workdir, appear = tmp_path / "workdir", iter(STEPS)

@@ -5,7 +5,7 @@ python eval.py --sr DIR --hr DIR --out metrics.json                             
 python eval.py --follow WORKDIR --config CONFIG --lr DIR --hr DIR --out DIR         a training run, as it goes on
 
 `tvt eval` is the same. The same command goes on where it was stopped. Exit status: 0, or 1 on an error and where a
-picture is missing or bad.
+picture is left out, missing or bad.
 """
 
 import argparse
@@ -14,15 +14,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from tvt_jax import compilation_cache
 from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.metrics import DEFAULT_METRICS, METRICS
+from tvt_jax.evaluation.pairs import RULE
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Parse a command line, by default this program's, do what it says, and return the exit status."""
     arguments, overrides = _parser().parse_known_args(words)
     compilation_cache.enable()
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's guard against hostile uploads; these pictures are the user's own
     try:
         return execute(arguments, overrides)
     except (ValueError, OSError) as error:
@@ -40,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--lr", type=Path, help="folder of inputs for the model")
     source.add_argument("--sr", type=Path, help="folder of results, scored as they are")
-    parser.add_argument("--hr", type=Path, required=True, help="folder of the truth, matched by file name")
+    parser.add_argument("--hr", type=Path, required=True, help="folder of the truth, matched by file name: " + RULE)
+    parser.add_argument("--sr-suffix", default="", help="what ends the names of the results or inputs, such as _out")
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--model", type=Path, help="model folder; the embedded model if left out")
     model.add_argument("--follow", type=Path, metavar="WORKDIR", help="score a training run's checkpoints as they come")
@@ -54,9 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--metrics", default=DEFAULT_METRICS, help=f"joined by commas, of {', '.join(METRICS)}")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write; with --follow, a folder of them")
-    parser.add_argument("--report", type=Path, help="HTML file to write: table, plot, best and worst pictures")
-    parser.add_argument("--against", nargs="+", default=(), metavar="NAME=JSON", help="earlier runs for the report")
+    parser.add_argument("--crop-border", type=int, default=0, help="pixels left out at each side of both pictures")
+    parser.add_argument("--force", action="store_true", help="score again what was scored before")
+    parser.add_argument("--report", type=Path, help="HTML file to write: table, plot, all pictures")
+    parser.add_argument("--against", nargs="+", default=(), metavar="NAME=JSON", help="earlier runs to compare with")
+    parser.add_argument("--categories", type=Path, metavar="CSV", help="NAME,CATEGORY a line; folders if left out")
     parser.add_argument("--save", type=Path, help="folder to write the model's results into")
+    parser.add_argument("--tile", type=int, help="as of tvt upscale: work in tiles, for pictures too large for memory")
     return parser
 
 
@@ -79,8 +88,9 @@ def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
     if not (config and options["lr"]):
         raise ValueError("--follow needs --config, and --lr to enlarge")
     del options["sr"], options["model"]
-    if any(options.pop(name) for name in ("report", "against", "save")):
-        raise ValueError("--report, --against and --save do not go with --follow, which scores many models")
+    alone = ("report", "against", "save", "categories")
+    if given := [name for name in alone if options.pop(name)]:
+        raise ValueError(f"--{given[0]} does not go with --follow, which scores many models")
     from tvt_jax.evaluation.follow import follow  # training's libraries take seconds to load
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # what orbax has to say is said by us

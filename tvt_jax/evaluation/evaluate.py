@@ -1,91 +1,23 @@
-"""Scores of a folder of results, or of what a model makes of a folder of inputs, against the truth."""
+"""What eval.py does, from folders to files and the exit status."""
 
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from tvt_jax import __version__
-from tvt_jax.evaluation.metrics import Metric, choose_metrics
-from tvt_jax.evaluation.pairs import Pairs, find_pairs, read_rgb
-from tvt_jax.evaluation.progress import Progress, model_fingerprint
-from tvt_jax.evaluation.report import Run, write_report
-from tvt_jax.evaluation.scores import Evaluation, format_table, read_evaluation, write_evaluation
+from tvt_jax.evaluation.categories import read_categories
+from tvt_jax.evaluation.compare import Run, format_comparison, other_truths
+from tvt_jax.evaluation.metrics import choose_metrics
+from tvt_jax.evaluation.pairs import Pairs, find_pairs
+from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, Progress, code_fingerprint, model_fingerprint
+from tvt_jax.evaluation.report import write_report
+from tvt_jax.evaluation.restoration import load_model, place_results, restore
+from tvt_jax.evaluation.scores import format_table, read_evaluation, write_evaluation
+from tvt_jax.evaluation.scoring import Results, evaluate
 from tvt_jax.hub import fetch
-from tvt_jax.inference import load
-from tvt_jax.inference.images import Picture, write_picture
 from tvt_jax.inference.upscaler import PRETRAINED
 
-
-def evaluate(
-    pairs: Pairs,
-    metrics: Mapping[str, Metric],
-    progress: Progress,
-    upscale: Callable[[np.ndarray], np.ndarray] | None = None,
-    save: Path | None = None,
-    failures: Mapping[str, str] | None = None,
-) -> Evaluation:
-    """Score every pair, after `upscale` if there is one; write its results into the folder `save`.
-
-    What `progress` knows is taken from there. A picture that can't be read, enlarged or scored is added to the known
-    `failures`, and the others go on.
-    """
-    result = Evaluation(failures=dict(failures or {}))
-    for name, (path, reference) in tqdm(pairs.items(), unit="image"):
-        files = [path, reference, *([saved(save, path)] if save else [])]
-        fingerprint = progress.fingerprint(*files)
-        values, problems = progress.known(fingerprint), list[str]()
-        if values is None:
-            try:
-                image, truth = _images(path, reference, upscale, save)
-            except (ValueError, OSError) as error:
-                result.failures[name] = str(error)
-                continue
-            values, problems = _score(image, truth, metrics)
-            fingerprint = progress.fingerprint(*files)  # the saved result is another, or there now
-            if not problems:
-                progress.add(fingerprint, values)
-        if values:
-            result.images[name] = values
-        if problems:
-            result.failures[name] = "; ".join(problems)
-        else:
-            result.fingerprints[name] = fingerprint
-    return result
-
-
-def _images(
-    path: Path, reference: Path, upscale: Callable[[np.ndarray], np.ndarray] | None, save: Path | None
-) -> tuple[np.ndarray, np.ndarray]:
-    image, truth = read_rgb(path), read_rgb(reference)
-    if upscale:
-        image = upscale(image)
-    if save:
-        write_picture(saved(save, path), Picture(pixels=image))
-    return image, truth
-
-
-def saved(folder: Path, source: Path) -> Path:
-    """Tell where the result for a picture is kept."""
-    return folder / f"{source.stem}.png"
-
-
-def _score(image: np.ndarray, truth: np.ndarray, metrics: Mapping[str, Metric]) -> tuple[dict[str, float], list[str]]:
-    if image.shape != truth.shape:
-        return {}, [f"the result is {_size(image)} pixels and the truth {_size(truth)}: they must be equal"]
-    values, problems = {}, []
-    for name, metric in metrics.items():
-        try:
-            values[name] = metric(image, truth)
-        except ValueError as error:
-            problems.append(str(error))
-    return values, problems
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
+OtherRuns = Sequence[tuple[Run, Path]]  # with the files that they were read from
 
 
 def run(
@@ -97,10 +29,15 @@ def run(
     metrics: str,
     out: Path,
     save: Path | None,
+    tile: int | None = None,
+    crop_border: int = 0,
+    sr_suffix: str = "",
+    force: bool = False,
     report: Path | None = None,
     against: Sequence[str] = (),
+    categories: Path | None = None,
 ) -> int:
-    """Do what eval.py does: score the folder `sr`, or `lr` enlarged by `model`, and return the exit status.
+    """Score the folder `sr`, or `lr` enlarged by `model`, and return the exit status.
 
     Raises:
         FileNotFoundError: a folder, the model or a file of an earlier run is not there.
@@ -109,45 +46,75 @@ def run(
     source = sr or lr
     if source is None:
         raise ValueError("give --lr, a folder for the model to enlarge, or --sr, a folder of results")
-    if sr and (model or save):
-        raise ValueError("--model and --save go with --lr: the pictures of --sr are scored as they are")
-    if against and not report:
-        raise ValueError("--against goes with --report: it is what the report compares with")
+    if sr and (model or save or tile):
+        raise ValueError("--model, --save and --tile go with --lr: the pictures of --sr are scored as they are")
+    if crop_border < 0:
+        raise ValueError(f"--crop-border {crop_border} is out of range, use 0 or more pixels")
     chosen, others = choose_metrics(metrics), [_read_run(text) for text in against]
-    pairs, alone = find_pairs(source, hr)
     folder = fetch(model) if model else PRETRAINED
-    depends = "" if sr else model_fingerprint(folder)
-    progress = Progress(out, f"{__version__} {metrics} {depends}")
-    # The report shows results, so it needs them somewhere.
-    results = save or (progress.folder if report and lr else None)
-    evaluation = evaluate(pairs, chosen, progress, None if sr else _load(folder), results, alone)
+    settings = f"{metrics} {crop_border} {code_fingerprint(METRIC_CODE)}"
+    if lr:
+        settings += f" {tile} {model_fingerprint(folder)} {code_fingerprint(RESTORATION_CODE)}"
+    progress = Progress(out, settings, force=force)
+    pairs, left_out = find_pairs(source, hr, sr_suffix, [*([save] if save else []), progress.folder])
+    kinds = read_categories(categories, pairs)
+    # The report shows results, so it needs them for as long as it is written.
+    keep = bool(save or report)
+    results = _results(pairs, lr, save or progress.folder / "results", folder, tile, keep) if lr else None
+    evaluation = evaluate(pairs, chosen, progress, results, border=crop_border, failures=left_out)
+    if sr or save:
+        evaluation.files.update(_files(out, pairs, results))
     write_evaluation(out, evaluation)
+    runs = [Run(sr.name if sr else "this run", evaluation), *(run for run, _ in others)]
     if report:
-        runs = [Run(sr.name if sr else "this run", evaluation), *others]
-        layers = {name: _layers(path, truth, results) for name, (path, truth) in pairs.items()}
-        write_report(report, f"{source.name} against {hr.name}", runs, layers)
+        layers = {name: _layers(name, pair, results, others) for name, pair in pairs.items()}
+        write_report(report, f"{source.name} against {hr.name}", runs, layers, kinds)
     progress.finish()
-    print(format_table(evaluation))
-    for name, reason in evaluation.failures.items():
-        print(f"error: {name}: {reason}", file=sys.stderr)
-    return 1 if evaluation.failures else 0
+    return _tell(runs)
 
 
-def _load(model: Path) -> Callable[[np.ndarray], np.ndarray]:
-    upscaler = load(model)
-    if upscaler.unet is None:
-        raise ValueError(f"{model} has a VAE but no UNet: it can't upscale")
-    return upscaler.upscale
-
-
-def _read_run(text: str) -> Run:
+def _read_run(text: str) -> tuple[Run, Path]:
     name, found, file = text.partition("=")
     if not found:
         raise ValueError(f"--against {text} is not of the form NAME=metrics.json")
-    return Run(name, read_evaluation(Path(file)))
+    return Run(name, read_evaluation(Path(file))), Path(file)
 
 
-def _layers(path: Path, truth: Path, results: Path | None) -> dict[str, Path]:
+def _results(pairs: Pairs, lr: Path, folder: Path, model: Path, tile: int | None, keep: bool) -> Results:
+    places, upscaler = place_results(pairs, lr, folder), load_model(model, tile)
+    return Results(places=places, make=lambda source, target: restore(upscaler, source, target), keep=keep)
+
+
+def _files(out: Path, pairs: Pairs, results: Results | None) -> dict[str, str]:
+    """Tell where each result is, seen from the folder of `out`."""
+    files = {name: results.places[name] if results else path for name, (path, _) in pairs.items()}
+    root = out.parent.resolve()
+    return {name: os.path.relpath(path.resolve(), root) for name, path in files.items() if path.is_file()}
+
+
+def _layers(name: str, pair: tuple[Path, Path], results: Results | None, others: OtherRuns) -> Mapping[str, Path]:
     """Choose the pictures that the report lays over each other."""
-    shown = {"input": path, "result": saved(results, path)} if results else {"result": path}
+    path, truth = pair
+    shown = {"input": path, "result": results.places[name]} if results else {"result": path}
+    for run, file in others:
+        if (kept := run.evaluation.files.get(name)) and (picture := file.parent / kept).is_file():
+            shown[run.name] = picture
     return {**shown, "truth": truth}
+
+
+def _tell(runs: Sequence[Run]) -> int:
+    """Print means, comparison, warnings and failures, and return the exit status."""
+    evaluation = runs[0].evaluation
+    print(format_table(evaluation))
+    if len(runs) > 1:
+        print(f"\n{format_comparison(runs)}")
+        if different := other_truths(runs):
+            message = "not in the comparison, since the runs have different truths or borders"
+            print(f"warning: {', '.join(different)}: {message}", file=sys.stderr)
+    for run in runs[1:]:
+        for name, reason in run.evaluation.failures.items():
+            print(f"warning: {run.name}: {name}: {reason}", file=sys.stderr)
+    for kind, told in (("warning", evaluation.warnings), ("error", evaluation.failures)):
+        for name, reason in told.items():
+            print(f"{kind}: {name}: {reason}", file=sys.stderr)
+    return 1 if evaluation.failures else 0

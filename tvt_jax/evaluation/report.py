@@ -1,36 +1,38 @@
-"""A report that people look at: one HTML file with the table, a plot, and pictures to lay over each other."""
+"""A report that people look at: one HTML file with the tables, a plot, and pictures to lay over each other."""
 
 import base64
 import html
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from PIL import Image
 
-from tvt_jax.evaluation.pairs import read_rgb
+from tvt_jax.evaluation.compare import Comparison, Run, compare, other_truths
+from tvt_jax.evaluation.pictures import read_rgb
 from tvt_jax.evaluation.scores import Evaluation
 from tvt_jax.files import write_whole
-from tvt_jax.metrics import MORE_IS_BETTER
+from tvt_jax.metrics import LESS_IS_BETTER, MORE_IS_BETTER
 
-SHOWN = 9  # pictures at either end: a file of some ten megabytes
+SHOWN = 9  # pictures at either end
+WHOLE = 100  # pictures that are kept at their size: a file of some tens of megabytes
+_SMALL = 320  # pixels of the longer side of all others
 _QUALITY = 90
 # Pictures are ranked by the first of these that was measured: those that agree best with people's judgement.
 _RANKED_BY = ("lpips-alex", "dists", "lpips-vgg", "ssim-y", "psnr-y", "niqe")
 
 
-@dataclass(frozen=True)
-class Run:
-    """A method's scores, and what the report calls it."""
-
-    name: str
-    evaluation: Evaluation
-
-
-def write_report(path: Path, title: str, runs: Sequence[Run], layers: Mapping[str, Mapping[str, Path]]) -> None:
+def write_report(
+    path: Path,
+    title: str,
+    runs: Sequence[Run],
+    layers: Mapping[str, Mapping[str, Path]],
+    categories: Mapping[str, str] | None = None,
+) -> None:
     """Write the report of the first run beside the others, whole or not at all.
 
     Args:
@@ -38,61 +40,107 @@ def write_report(path: Path, title: str, runs: Sequence[Run], layers: Mapping[st
         title: heading.
         runs: the run that the pictures are of, then those that it is compared with.
         layers: image name -> what is shown of it -> file; smaller ones are enlarged to the size of the last.
+        categories: image name -> its category, for columns of their own.
     """
-    data = _data(title, runs, layers)
+    data = _data(title, runs, layers, categories or {})
     template = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
     # "</script>" inside the JSON would end it.
-    embedded = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    embedded = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     text = template.replace('type="application/json"></script>', f'type="application/json">{embedded}</script>')
     write_whole(path, text.replace("<title></title>", f"<title>{html.escape(title)}</title>"))
 
 
-def _data(title: str, runs: Sequence[Run], layers: Mapping[str, Mapping[str, Path]]) -> dict[str, Any]:
+def _data(
+    title: str, runs: Sequence[Run], layers: Mapping[str, Mapping[str, Path]], categories: Mapping[str, str]
+) -> dict[str, Any]:
     own = runs[0].evaluation
-    means = [_means(run.evaluation) for run in runs]
-    names = dict.fromkeys(name for of_run in means for name in of_run)
+    compared = compare(runs)
+    together = dict.fromkeys(name for run in runs for name in run.evaluation.together)
+    galleries = _galleries(own)
+    shown = [name for names in galleries.values() for name in names]
+    ordered = dict.fromkeys([*shown, *(name for name in own.images if name in layers)])
     return {
         "title": title,
         "summary": f"{len(own.images)} images scored, {len(own.failures)} with something missing.",
-        "metrics": [{"name": name, "better": "more" if name in MORE_IS_BETTER else "less"} for name in names],
-        "runs": [
-            {"name": run.name, "mean": of_run, "images": run.evaluation.images}
-            for run, of_run in zip(runs, means, strict=True)
-        ],
-        "galleries": _galleries(own, layers),
-        "failures": own.failures,
+        "metrics": [{"name": name, "better": _better(name)} for name in dict.fromkeys([*compared, *together])],
+        "runs": [_run(run, [compared[name] for name in compared], list(compared), i) for i, run in enumerate(runs)],
+        "categories": _categories(runs, categories),
+        "galleries": [{"title": title, "names": names} for title, names in galleries.items()],
+        "pictures": {name: _picture(layers[name], i < max(WHOLE, len(shown))) for i, name in enumerate(ordered)},
+        "notes": _notes(runs),
     }
 
 
-def _means(evaluation: Evaluation) -> dict[str, dict[str, float]]:
-    """Return the means with their intervals, and without one the values that are of all images together."""
-    means = {name: asdict(summary) for name, summary in evaluation.summaries().items()}
-    return means | {name: {"mean": value} for name, value in evaluation.together.items()}
+def _run(run: Run, compared: Sequence[Comparison], metrics: Sequence[str], index: int) -> dict[str, Any]:
+    """Return a run's row: means over common pictures, differences to the first run, what is best, and its cost."""
+    cells: dict[str, dict[str, Any]] = {}
+    for metric, comparison in zip(metrics, compared, strict=True):
+        if mean := comparison.means[index]:
+            difference = comparison.differences[index]
+            more = None if difference is None else asdict(difference)
+            cells[metric] = {**asdict(mean), "difference": more, "best": comparison.best[index]}
+    cells |= {name: {"mean": value} for name, value in run.evaluation.together.items()}
+    seconds = run.evaluation.seconds.values()
+    return {
+        "name": run.name,
+        "count": len(run.evaluation.images),
+        "cells": cells,
+        "seconds": median(seconds) if seconds else None,
+        "images": run.evaluation.images,
+    }
 
 
-def _galleries(evaluation: Evaluation, layers: Mapping[str, Mapping[str, Path]]) -> list[dict[str, Any]]:
+def _categories(runs: Sequence[Run], categories: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return each category's means by metric and run, over the common pictures that are in it."""
+    found = []
+    for category in sorted(set(categories.values())):
+        compared = compare(runs, [name for name in categories if categories[name] == category])
+        means = {
+            metric: [None if mean is None else asdict(mean) for mean in comparison.means]
+            for metric, comparison in compared.items()
+        }
+        found.append({"name": category, "means": means})
+    return found
+
+
+def _better(metric: str) -> str:
+    return "more" if metric in MORE_IS_BETTER else "less" if metric in LESS_IS_BETTER else "unknown"
+
+
+def _notes(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return by heading what was not scored, and what needs care."""
+    first, *others = runs
+    different = dict.fromkeys(other_truths(runs), "the runs compared it with different truths or borders")
+    sections = {
+        "Not scored": first.evaluation.failures,
+        "Scored, with doubts": first.evaluation.warnings,
+        "Not compared": different,
+        **{f"Missing in {run.name}": run.evaluation.failures for run in others},
+    }
+    return [{"title": title, "items": list(items.items())} for title, items in sections.items() if items]
+
+
+def _galleries(evaluation: Evaluation) -> dict[str, list[str]]:
     metric = next((name for name in _RANKED_BY if name in evaluation.summaries()), None)
     if metric is None:
-        return []
+        return {}
     sign = -1 if metric in MORE_IS_BETTER else 1
     scored = {name: sign * values[metric] for name, values in evaluation.images.items() if metric in values}
     ranked = sorted(scored, key=scored.__getitem__)
     best, worst = ranked[:SHOWN], ranked[SHOWN:][::-1][:SHOWN]
     ends = {"Best": best, "Worst": worst} if worst else {"All": best}
-    return [
-        {"title": f"{title} by {metric}", "pictures": [_picture(name, layers[name]) for name in names]}
-        for title, names in ends.items()
-    ]
+    return {f"{end} by {metric}": names for end, names in ends.items()}
 
 
-def _picture(name: str, files: Mapping[str, Path]) -> dict[str, Any]:
+def _picture(files: Mapping[str, Path], whole: bool) -> dict[str, Any]:
     images = {label: Image.fromarray(read_rgb(file)) for label, file in files.items()}
     *_, last = images.values()
+    factor = 1 if whole else min(1, _SMALL / max(last.size))
+    size = (max(1, round(last.width * factor)), max(1, round(last.height * factor)))
     shown = [
-        {"label": label, "uri": _uri(image.resize(last.size, Image.Resampling.BICUBIC))}
-        for label, image in images.items()
+        {"label": label, "uri": _uri(image.resize(size, Image.Resampling.BICUBIC))} for label, image in images.items()
     ]
-    return {"name": name, "width": last.width, "height": last.height, "layers": shown}
+    return {"width": last.width, "height": last.height, "whole": factor == 1, "layers": shown}
 
 
 def _uri(image: Image.Image) -> str:

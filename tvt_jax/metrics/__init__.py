@@ -1,7 +1,8 @@
 """Image metrics: `psnr`, `ssim`, `lpips` and `dists` against a reference, `niqe` without one.
 
-Each module holds a function of the same purpose on uint8 RGB arrays; the values are those of pyiqa.
+Each module holds a function of the same purpose on RGB arrays of uint8 or uint16; the values are those of pyiqa.
 """
 
-# Of all others, and of the stages' own errors and distances, less is better. The last three are pyiqa's.
-MORE_IS_BETTER = frozenset({"psnr-y", "psnr-rgb", "ssim-y", "musiq", "maniqa", "clipiqa"})
+# Of a stage's own errors and distances, which stand in neither, less is better. Some are pyiqa's.
+MORE_IS_BETTER = frozenset({"psnr-y", "psnr-rgb", "ssim-y", "ssim-rgb", "musiq", "maniqa", "clipiqa"})
+LESS_IS_BETTER = frozenset({"lpips-alex", "lpips-vgg", "dists", "niqe", "fid"})

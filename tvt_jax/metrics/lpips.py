@@ -4,11 +4,10 @@ from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, UInt8
+from jaxtyping import Array
 
+from tvt_jax.metrics.luma import Pixels, to_unit
 from tvt_jax.models.perceptual import LPIPS, Net, Params, load_lpips
-from tvt_jax.pixels import from_uint8
 
 
 @lru_cache
@@ -20,13 +19,12 @@ def _parameters(net: Net) -> Params:
 def _distance(params: Params, x: Array, y: Array, net: Net) -> Array:
     # Accelerators round the inputs of float32 products to 10 bits or fewer unless told not to.
     with jax.default_matmul_precision("highest"):
-        x, y = from_uint8(x), from_uint8(y)
         return jnp.asarray(LPIPS(net).apply({"params": params}, x, y))
 
 
-def lpips(image: UInt8[np.ndarray, "h w 3"], reference: UInt8[np.ndarray, "h w 3"], net: Net = "alex") -> float:
+def lpips(image: Pixels, reference: Pixels, net: Net = "alex") -> float:
     """Return the perceptual distance of two pictures of at least 31x31 pixels, 0 for equal ones.
 
     Compiles once for each size. Source: Zhang et al., arXiv:1801.03924, version 0.1.
     """
-    return float(_distance(_parameters(net), jnp.asarray(image)[None], jnp.asarray(reference)[None], net)[0])
+    return float(_distance(_parameters(net), to_unit(image)[None], to_unit(reference)[None], net)[0])

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from safetensors.numpy import load_file
 
-from tvt_jax.metrics.luma import yiq_luma
+from tvt_jax.metrics.luma import Pixels, round_luma, yiq_luma
 
 _BLOCK = 96
+# Of 25 RealSR truths of 25 blocks, parts of 2 blocks come out 3.9 higher, of 4 2.8, of 9 1.2, and of 16 0.3.
+FEW_BLOCKS = 16
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 _log_gamma = np.vectorize(lgamma, otypes=[np.float64])
@@ -71,7 +73,12 @@ def _features(normalised: Float[np.ndarray, "h w"], side: int) -> Float[np.ndarr
     return np.stack(features, axis=1)
 
 
-def niqe(image: UInt8[np.ndarray, "h w 3"]) -> float:
+def blocks(image: Pixels) -> int:
+    """Count the whole blocks of 96x96 pixels; below `FEW_BLOCKS` NIQE comes out too high."""
+    return (image.shape[0] // _BLOCK) * (image.shape[1] // _BLOCK)
+
+
+def niqe(image: Pixels) -> float:
     """Return the distance to pristine photos, about 3 to 10, smaller is more natural.
 
     Only whole blocks of 96x96 pixels count, and at least two of them must have texture. Source: Mittal et al.,
@@ -83,7 +90,7 @@ def niqe(image: UInt8[np.ndarray, "h w 3"]) -> float:
     height, width = (length // _BLOCK * _BLOCK for length in image.shape[:2])
     if height * width < 2 * _BLOCK**2:
         raise ValueError(f"NIQE needs at least 96x192 pixels, got {image.shape[1]}x{image.shape[0]}")
-    luma = np.round(yiq_luma(image))[:height, :width]
+    luma = round_luma(yiq_luma(image), image)[:height, :width]
     with np.errstate(invalid="ignore", divide="ignore"):
         fine, coarse = _features(_normalise(luma), _BLOCK), _features(_normalise(_halve(luma)), _BLOCK // 2)
     features = np.concatenate([fine, coarse], axis=1)

@@ -1,10 +1,10 @@
-"""Structural similarity on luma."""
+"""Structural similarity, on luma and on RGB."""
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from tvt_jax.metrics.luma import ycbcr_luma
+from tvt_jax.metrics.luma import Pixels, levels, round_luma, ycbcr_luma
 
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -17,7 +17,7 @@ def _blur(x: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h2 w2"]:
     return cv2.sepFilter2D(x, cv2.CV_64F, kernel, kernel)[inside, inside]
 
 
-def ssim_y(image: UInt8[np.ndarray, "h w 3"], reference: UInt8[np.ndarray, "h w 3"]) -> float:
+def ssim_y(image: Pixels, reference: Pixels) -> float:
     """Return the mean similarity, 0 to 1, of BT.601's rounded Y.
 
     As in pyiqa the contrast-structure term is clipped at 0, so anti-correlated patches count as unlike and no worse.
@@ -26,9 +26,23 @@ def ssim_y(image: UInt8[np.ndarray, "h w 3"], reference: UInt8[np.ndarray, "h w 
     Raises:
         ValueError: the images are smaller than 11x11 pixels.
     """
+    _check_size(image)
+    return _ssim(*(round_luma(ycbcr_luma(picture), picture) for picture in (image, reference)))
+
+
+def ssim_rgb(image: Pixels, reference: Pixels) -> float:
+    """Return the mean of the similarities of the three channels, otherwise as `ssim_y`: pyiqa's `ssimc`."""
+    _check_size(image)
+    x, y = levels(image), levels(reference)
+    return float(np.mean([_ssim(x[..., channel], y[..., channel]) for channel in range(3)]))
+
+
+def _check_size(image: Pixels) -> None:
     if min(image.shape[:2]) < _WINDOW:
         raise ValueError(f"SSIM needs images of at least 11x11 pixels, got {image.shape[1]}x{image.shape[0]}")
-    x, y = np.round(ycbcr_luma(image)), np.round(ycbcr_luma(reference))
+
+
+def _ssim(x: Float[np.ndarray, "h w"], y: Float[np.ndarray, "h w"]) -> float:
     mean_x, mean_y = _blur(x), _blur(y)
     variances = _blur(x * x) - mean_x**2 + _blur(y * y) - mean_y**2
     covariance = _blur(x * y) - mean_x * mean_y
