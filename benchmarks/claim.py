@@ -118,9 +118,10 @@ def score(model: Path, out: Path, options: Options) -> dict[str, Any]:
 
 
 def fine_structure(figures: dict[str, Any], name: str) -> Iterator[tuple[str, float]]:
-    """Pick the character error rates over all sizes, and the correlation of texture in the two rings that decide."""
+    """Pick capped error rates and recalled characters of all sizes, and texture in the two rings that decide."""
     for where, found in figures["text"].items():
-        yield f"CER, {where}", found["methods"][name]["rates"]["all"]
+        for measure in ("capped", "recalled"):
+            yield f"{measure}, {where}", found["methods"][name][measure]["rates"]["all"]
     correlation = figures["texture"][name]["correlation"]
     yield "texture 1/16-1/8", correlation[-3]
     yield "texture 1/8-1/4", correlation[-2]

@@ -35,7 +35,7 @@ MAY_IMPORT = {
         *("hub", "files", "pixels", "compilation_cache"),
     ),
     "tvt_jax": ("inference",),
-    "convert": ("models", "model_folder", "tokenizer", "hub"),
+    "convert": ("models", "model_folder", "tokenizer", "hub", "diffusion"),
     "convert.verify": ("convert", "models", "model_folder", "tokenizer", "inference", "pixels"),
     "convert.__main__": ("convert", "convert.verify", "hub"),
     "tvt_jax.train.state": ("model_folder", "data"),
