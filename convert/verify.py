@@ -39,11 +39,16 @@ class Difference:
     @classmethod
     def of(cls, what: str, ours: np.ndarray, theirs: np.ndarray) -> "Difference":
         """Compare arrays of one shape."""
-        largest = float(np.abs(ours.astype(np.float64) - theirs).max(initial=0.0))
-        return cls(what, largest, largest / (float(np.std(theirs, dtype=np.float64)) or 1.0))
+        difference = largest(ours, theirs)
+        return cls(what, difference, difference / (float(np.std(theirs, dtype=np.float64)) or 1.0))
 
     def __str__(self) -> str:
         return f"{self.what}: largest difference {self.largest:.2e}, {self.relative:.2e} standard deviations"
+
+
+def largest(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Give the largest absolute difference."""
+    return float(np.abs(ours.astype(np.float64) - theirs).max(initial=0.0))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from convert.layout import fit
+from convert.layout import fit, unwrapped
 from convert.sd import modern_name
 from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.vae import AutoencoderKLConfig
@@ -64,3 +64,18 @@ def test_shapes_are_those_of_the_network():
     shapes = tensor_shapes(AutoencoderKLConfig(block_out_channels=(32, 64), layers_per_block=1))
     assert shapes["encoder.down_blocks.0.resnets.0.conv1.weight"] == (32, 32, 3, 3)
     assert shapes["decoder.mid_block.attentions.0.to_q.weight"] == (64, 64)
+
+
+def test_names_of_wrapped_networks_are_plain_again():
+    one, two = np.ones(1), np.ones(2)
+    given = {"module._orig_mod.conv_in.weight": one, "down_blocks.0._orig_mod.conv.bias": two, "n_averaged": one}
+    plain = unwrapped(given, "a.ckpt")
+    assert list(plain) == ["conv_in.weight", "down_blocks.0.conv.bias"]
+    assert plain["conv_in.weight"] is one
+    with pytest.raises(ValueError, match=r"a\.ckpt holds x twice, once within a compiled or parallel network"):
+        unwrapped({"x": one, "module.module.x": two}, "a.ckpt")
+
+
+def test_names_cannot_change_the_terminal():
+    with pytest.raises(ValueError, match=r"1 unknown: \\x1b\]0;x\\x07\\n$"):
+        fit(tensors() | {"\x1b]0;x\x07\n": np.ones(1)}, SHAPES, "a.ckpt")

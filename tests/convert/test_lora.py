@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, inject_adapter_in_model
+from peft import LoraConfig, get_peft_model, inject_adapter_in_model
 from torch import nn
 
-from convert.lora import FusedTensor, LoRA, check_lora, split_lora
+from convert.lora import FusedTensor, LoRA, check_lora, read_branches, split_lora
 
 
 class Layers(nn.Module):
@@ -64,3 +64,44 @@ def test_branches_that_fit_no_weight_are_named():
     check_lora({"x": branch}, shapes, "a.pkl")
     with pytest.raises(ValueError, match=r"a\.pkl has LoRA that fits no weight .*: y \(A \(4, 3\), B \(5, 4\)\), z"):
         check_lora({"x": branch, "y": branch, "z": branch}, shapes, "a.pkl")
+
+
+def test_dora_is_refused():
+    halves = {"x.lora_A.e.weight": np.ones((4, 3)), "x.lora_B.e.weight": np.ones((5, 4))}
+    with pytest.raises(ValueError, match=r"x\.lora_magnitude_vector\.e\.weight is DoRA's, .*: merge it"):
+        split_lora({**halves, "x.lora_magnitude_vector.e.weight": np.ones(5)})
+
+
+def saved_by_peft(folder, **settings):
+    torch.manual_seed(0)
+    config = LoraConfig(init_lora_weights=False, target_modules=["conv", "linear"], **settings)
+    model = get_peft_model(Layers(), config)
+    model.save_pretrained(folder / "unet_lora")
+    return model
+
+
+@pytest.mark.parametrize("settings", [{"r": 4, "lora_alpha": 6}, {"r": 4, "lora_alpha": 6, "use_rslora": True}])
+def test_pefts_own_folder_beside_the_unet_is_read(tmp_path, settings):
+    model = saved_by_peft(tmp_path, **settings)
+    branches = read_branches(tmp_path)
+    assert set(branches) == {"conv", "linear"}
+    for name, branch in branches.items():
+        layer = model.get_submodule(f"base_model.model.{name}")
+        expected = layer.get_delta_weight("default").detach().numpy()
+        # float32 in both; values are about 1.
+        np.testing.assert_allclose(branch.delta(), expected.reshape(branch.delta().shape), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rank_pattern": {"linear": 2}},
+        {"alpha_pattern": {"linear": 16}},
+        {"use_dora": True},
+        {"lora_bias": True, "bias": "none"},
+    ],
+)
+def test_pefts_other_kinds_are_refused(tmp_path, settings):
+    saved_by_peft(tmp_path, r=4, **settings)
+    with pytest.raises(ValueError, match=f"LoRA with {next(iter(settings))}|is DoRA's|is not one A and one B"):
+        read_branches(tmp_path)

@@ -1,6 +1,7 @@
 """Checkpoints in the forms they are found in, at small size, into model folders: every tensor to the bit."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from peft import PeftModel
 from safetensors.numpy import load_file
 
 from convert.to_model import NEGATIVE_PROMPT, import_sd, import_tvt
+from convert.to_torch import export_tvt
 from tests.convert.small import UNET, VAE, VAE_D4, random_tensors, save
 from tvt_jax.inference.prompt import with_prompt
 from tvt_jax.model_folder import read_model
@@ -164,3 +166,37 @@ def test_another_prompt_is_encoded_by_the_folders_own_text_encoder(sd, tmp_path)
     # Alone and beside another prompt it is encoded by two programs, which may add in another order: a few float32
     # roundings of values about 1.
     np.testing.assert_allclose(other.prompt_embedding, other.negative_prompt_embedding, rtol=0, atol=2e-6)
+
+
+def test_alpha_is_the_files_where_it_is_there(sd, release, tmp_path):
+    content = torch.load(release / "model_TVT.pkl")
+    torch.save(content | {"lora_alpha": 16}, release / "model_TVT.pkl")
+    import_tvt(release, sd, tmp_path / "model")
+    query = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    lora = content["state_dict_unet"]
+    a, b = (lora[f"{query}.lora_{x}.default_others.weight"].double().numpy() for x in "AB")
+    actual = tree_to_torch(read_model(tmp_path / "model").unet)[f"{query}.weight"]
+    np.testing.assert_allclose(actual, random_tensors(UNET, 1)[f"{query}.weight"] + 4 * b @ a, atol=1e-5)
+    # Out again, to a program that takes alpha to be 8.
+    import_tvt(release, sd, tmp_path / "apart", keep_lora=True)
+    export_tvt(tmp_path / "apart", tmp_path / "out")
+    again = torch.load(tmp_path / "out" / "model_TVT.pkl")["state_dict_unet"]
+    np.testing.assert_array_equal(again[f"{query}.lora_B.default_others.weight"], 2 * b.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"lora_alpha": -1}, "has the lora_alpha -1, which is no number above 0"),
+        ({"lora_alpha": "8"}, "has the lora_alpha '8', which is no number above 0"),
+        ({"use_rslora": True}, "has 'use_rslora', True: only plain LoRA"),
+        ({"use_dora": True}, "has 'use_dora', True: only plain LoRA"),
+        ({"rank_pattern": {"conv_in": 8}}, "has 'rank_pattern', {'conv_in': 8}: only plain LoRA"),
+        ({"lora_alpha_unet": 16}, "has 'lora_alpha_unet', 16: only plain LoRA"),
+        ({"state_dict_unet": [1]}, "holds a list as"),
+    ],
+)
+def test_lora_of_another_kind_is_refused(sd, release, tmp_path, changed, says):
+    torch.save(torch.load(release / "model_TVT.pkl") | changed, release / "model_TVT.pkl")
+    with pytest.raises(ValueError, match=re.escape(f"model_TVT.pkl {says}")):
+        import_tvt(release, sd, tmp_path / "model")
