@@ -35,7 +35,7 @@ MAY_IMPORT = {
         *("hub", "files", "pixels", "compilation_cache"),
     ),
     "tvt_jax": ("inference",),
-    "convert": ("models", "model_folder", "tokenizer", "hub"),
+    "convert": ("models", "model_folder", "tokenizer", "hub", "diffusion"),
     "convert.verify": ("convert", "models", "model_folder", "tokenizer", "inference", "pixels"),
     "convert.__main__": ("convert", "convert.verify", "hub"),
     "tvt_jax.train.state": ("model_folder", "data"),
@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "tools": ("tvt_jax", "data", "files", "model_folder", "train.config"),
     "proofs": (
         *("benchmarks", "convert", "convert.verify", "data", "inference", "losses", "model_folder", "models"),
-        *("pixels", "stages", "train", "train.state"),
+        *("pixels", "stages", "tokenizer", "train", "train.state"),
     ),
 }
 
