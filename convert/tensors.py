@@ -86,7 +86,7 @@ def _read_header(file: Path) -> tuple[dict[str, Any], memoryview]:
     """Give the header, and the bytes that it describes."""
     data = map_file(file)
     length = int.from_bytes(data[:8], "little")
-    if length > len(data) - 8 or data[8:9] != b"{":
+    if length > len(data) - 8 or bytes(data[8:9]) != b"{":
         refuse_others(data)
     if length > len(data) - 8:
         raise Refusal(f"is cut short or no safetensors file: its header would take {length} bytes")

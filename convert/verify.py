@@ -186,8 +186,8 @@ class _Reference:
         from peft import LoraConfig, inject_adapter_in_model
 
         ((rank, alpha),) = {(len(branch.a), branch.alpha) for branch in lora.values()}
-        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(lora))
-        inject_adapter_in_model(config, self._unet)
+        settings: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": list(lora)}
+        inject_adapter_in_model(LoraConfig(**settings), self._unet)
         for module, branch in lora.items():
             layer = self._unet.get_submodule(module)
             for half, array in ((layer.lora_A, branch.a), (layer.lora_B, branch.b)):

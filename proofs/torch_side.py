@@ -17,8 +17,8 @@ import torch
 import transformers
 
 STEP = 1
-BLOCKS = {"block_out_channels": (4, 4), "layers_per_block": 1, "norm_num_groups": 2}
-UNET = {
+BLOCKS: dict[str, Any] = {"block_out_channels": (4, 4), "layers_per_block": 1, "norm_num_groups": 2}
+UNET: dict[str, Any] = {
     **BLOCKS,
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
@@ -27,12 +27,12 @@ UNET = {
     "use_linear_projection": True,
     "sample_size": 64,
 }
-VAE = {
+VAE: dict[str, Any] = {
     **BLOCKS,
     "down_block_types": ("DownEncoderBlock2D",) * 2,
     "up_block_types": ("UpDecoderBlock2D",) * 2,
 }
-TEXT = {
+TEXT: dict[str, Any] = {
     "vocab_size": 520,
     "hidden_size": 4,
     "intermediate_size": 4,
@@ -41,13 +41,18 @@ TEXT = {
     "hidden_act": "gelu",
     "projection_dim": 3,
 }
-SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+SCHEDULE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+}
 PROMPT = "A photo, 4 km: don't!"
 LORA = {"default_encoder": ["conv_in"], "default_others": ["attn1.to_q", "attn2.to_v"]}
 LISTS = ("unet_lora_encoder_modules", "unet_lora_decoder_modules", "unet_lora_others_modules")
 
 
-def fill(network: torch.nn.Module, seed: int) -> Any:
+def fill(network: Any, seed: int) -> Any:
     """Draw weights that float16 holds exactly, so that its copies give the same results."""
     generator = torch.Generator().manual_seed(seed)
     for tensor in network.parameters():
@@ -90,7 +95,7 @@ def make(folder: Path) -> Any:
     )
 
 
-def results(vae: Any, unet: Any, text_encoder: Any, tokens: np.ndarray) -> dict[str, np.ndarray]:
+def results(vae: Any, unet: Any, text_encoder: Any, tokens: np.ndarray) -> dict[str, Any]:
     """Run each of the networks on the same numbers."""
     generator = torch.Generator().manual_seed(7)
     image, latent = torch.rand(1, 3, 8, 8, generator=generator), torch.rand(1, 4, 4, 4, generator=generator)
@@ -115,7 +120,8 @@ def forms(pipeline: Any) -> dict[str, Callable[[Path], None]]:
 
         return save
 
-    fp16, shards = {"half": True, "variant": "fp16"}, {"max_shard_size": "6KB"}
+    fp16: dict[str, Any] = {"half": True, "variant": "fp16"}
+    shards: dict[str, Any] = {"max_shard_size": "6KB"}
     return {
         "safetensors": saved(),
         "bin": saved(safe_serialization=False),
@@ -144,7 +150,7 @@ def save_wrapped(pipeline: Any, folder: Path) -> None:
     save_parts(pipeline, folder)
     files = {"vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model", "text_encoder": "pytorch_model"}
     for name, stem in files.items():
-        network = torch.compile(torch.nn.DataParallel(getattr(pipeline, name)))
+        network: Any = torch.compile(torch.nn.DataParallel(getattr(pipeline, name)))
         for file in (folder / name).glob("*.safetensors"):
             file.unlink()
         torch.save(network.state_dict(), folder / name / f"{stem}.bin", _use_new_zipfile_serialization=name == "unet")
@@ -162,7 +168,7 @@ def save_projection(pipeline: Any, folder: Path) -> None:
     network.save_pretrained(folder / "text_encoder")
 
 
-def write_release(pipeline: Any, folder: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
+def write_release(pipeline: Any, folder: Path, tokens: np.ndarray) -> dict[str, Any]:
     """Save the UNet with PEFT's LoRA as the TVT release does, and a VAE; give the UNet's results."""
     pipeline.unet.save_pretrained(folder / "TVTUNet" / "unet")
     vae = {f"vaeDe4.{name}": x for name, x in pipeline.vae.state_dict().items() if ".mid_block." not in name}
@@ -248,4 +254,5 @@ if __name__ == "__main__":
     if command == "write":
         write(Path(words[0]))
     else:
-        print(json.dumps({"check": check, "check-unet": check_unet}[command](*map(Path, words))))
+        run: Any = check if command == "check" else check_unet
+        print(json.dumps(run(*map(Path, words))))

@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "tools": ("tvt_jax", "data", "files", "model_folder", "train.config"),
     "proofs": (
         *("benchmarks", "convert", "convert.verify", "data", "inference", "losses", "model_folder", "models"),
-        *("pixels", "stages", "train", "train.state"),
+        *("pixels", "stages", "tokenizer", "train", "train.state"),
     ),
 }
 

@@ -98,7 +98,6 @@ def test_pefts_own_folder_beside_the_unet_is_read(tmp_path, settings):
         {"rank_pattern": {"linear": 2}},
         {"alpha_pattern": {"linear": 16}},
         {"use_dora": True},
-        {"lora_bias": True, "bias": "none"},
     ],
 )
 def test_pefts_other_kinds_are_refused(tmp_path, settings):

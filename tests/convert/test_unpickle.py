@@ -1,22 +1,13 @@
-import argparse
-import collections
 import copyreg
-import datetime
 import os
-import pathlib
 import pickle
-import random
 import subprocess
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import omegaconf
 import pytest
-import torch
 
-from convert.tensors import read_tensors
 from convert.torch_file import read_torch
 from convert.unpickle import Inert
 from tests.convert.torch_files import (
@@ -287,39 +278,3 @@ def test_tensors_written_by_hand_are_read(tmp_path: Path):
     read = read_torch(write_torch(tmp_path / "a.ckpt", pickled, data.tobytes()))
     np.testing.assert_array_equal(read["a"], data.reshape(2, 3))
     assert read["b"].shape == (0,)
-
-
-def neighbours() -> dict[str, Any]:
-    """What people keep beside their weights."""
-    return {
-        "a set": {1, "b"},
-        "a frozen set": frozenset({1}),
-        "settings": omegaconf.OmegaConf.create({"a": {"b": [1, None, "x"]}, "c": "${a.b}"}),
-        "arguments": argparse.Namespace(lr=1e-4, out=pathlib.PurePosixPath("runs")),
-        "a path": pathlib.Path("runs/1"),
-        "a count": collections.Counter("aab"),
-        "a defaultdict": collections.defaultdict(list, a=[1]),
-        "an array": np.arange(6.0).reshape(2, 3),
-        "an array of objects": np.array([{"a": 1}], dtype=object),
-        "a number": np.float32(2),
-        "random states": (np.random.get_state(), np.random.RandomState(1), np.random.default_rng(1), random.getstate()),
-        "a time": datetime.datetime(2026, 1, 1),
-        "a version": torch.__version__,
-        "a type": int,
-        "of torch": (torch.float16, torch.device("cpu"), torch.Size([1]), torch.get_rng_state()),
-    }
-
-
-@pytest.mark.parametrize("protocol", [2, 4])
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("neighbour", neighbours())
-def test_harmless_neighbours_are_inert(tmp_path: Path, neighbour: str, protocol: int, zipped: bool):
-    content = {"state_dict": {"a": torch.arange(3)}, "beside": neighbours()[neighbour]}
-    file = tmp_path / "a.ckpt"
-    torch.save(content, file, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
-    tensors = read_tensors(file)
-    assert list(tensors) == ["a"]
-    np.testing.assert_array_equal(tensors["a"], np.arange(3))
-    torch.save({**content["state_dict"], "beside": content["beside"]}, file)
-    if neighbour not in ("random states", "of torch"):  # tuples, of tensors even: those are asked about
-        assert list(read_tensors(file)) == ["a"]
