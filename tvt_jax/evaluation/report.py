@@ -67,9 +67,7 @@ def _data(
         "runs": [_run(run, [compared[name] for name in compared], list(compared), i) for i, run in enumerate(runs)],
         "categories": _categories(runs, categories),
         "galleries": [{"title": title, "names": names} for title, names in galleries.items()],
-        "pictures": {
-            name: _picture(layers[name], _SIDES[i >= max(LARGE, len(shown))]) for i, name in enumerate(ordered)
-        },
+        "pictures": {name: _picture(layers[name], side) for name, side in zip(ordered, sides, strict=True)},
         "notes": _notes(runs),
     }
 
