@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tvt_jax.evaluation import restoration as module
+from tvt_jax.evaluation.categories import read_categories
 from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.metrics import choose_metrics
 from tvt_jax.evaluation.pairs import find_pairs
@@ -59,6 +60,42 @@ def test_interval_covers_the_mean_as_often_as_it_says():
     assert 0.89 < np.mean(covered) < 0.99
     # The textbook interval of a mean of 50 draws of deviation 2 is +-0.55.
     assert np.mean([summarise(sample, 500).high - sample.mean() for sample in samples]) == pytest.approx(0.55, abs=0.03)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_no_number_is_missing_and_told(folders, value):
+    pairs, _ = find_pairs(folders / "sr", folders / "hr")
+    result = evaluate(pairs, {"odd": lambda image, truth: value}, Progress(folders / "m.json", ""))
+    assert result.images == {} and set(result.failures.values()) == {"odd is not a number"}
+
+
+@pytest.mark.parametrize("error", [MemoryError("out of memory"), RuntimeError("XLA: out of memory\nand more")])
+def test_a_picture_that_the_memory_can_not_hold_is_named_and_the_rest_goes_on(folders, error):
+    calls = []
+
+    def metric(image, truth):
+        calls.append(0)
+        if len(calls) == 1:
+            raise error
+        return 1.0
+
+    pairs, _ = find_pairs(folders / "sr", folders / "hr")
+    result = evaluate(pairs, {"large": metric}, Progress(folders / "m.json", ""))
+    assert list(result.failures) == ["Canon_001"] and result.failures["Canon_001"].endswith("out of memory")
+    assert result.images == {"Canon_002": {"large": 1.0}}
+
+
+def test_categories_are_folders_or_of_a_file(tmp_path):
+    assert read_categories(None, ["Canon/a", "b"]) == {"Canon/a": "Canon"}
+    kinds = tmp_path / "kinds.csv"
+    kinds.write_text("b,sea\n")
+    assert read_categories(kinds, ["Canon/a", "b"]) == {"b": "sea"}
+    kinds.write_text("c,sea\n")
+    with pytest.raises(ValueError, match="there is no image 'c'; names are such as 'Canon/a'"):
+        read_categories(kinds, ["Canon/a", "b"])
+    kinds.write_text("b;sea\n")
+    with pytest.raises(ValueError, match="'b;sea' is not of the form NAME,CATEGORY"):
+        read_categories(kinds, ["b"])
 
 
 class Doubler(Upscaler):
@@ -114,6 +151,18 @@ def test_model_is_run_and_its_results_are_saved(doubled, capsys):
     assert sorted(path.name for path in out.parent.iterdir()) == ["metrics.json"]
 
 
+@pytest.mark.parametrize("taken", ["lr", "hr"])
+def test_results_never_take_the_place_of_inputs_or_truths(doubled, taken):
+    for name in ("Canon_001", "Canon_002"):
+        save(doubled / "hr" / f"{name}_LR4.png", side=24)
+        (doubled / "hr" / f"{name}_HR.png").unlink()
+    options = {"sr": None, "hr": doubled / "hr", "model": None, "metrics": "psnr-y", "out": doubled / "m.json"}
+    before = (doubled / taken / "Canon_001_LR4.png").read_bytes()
+    with pytest.raises(ValueError, match=r"would be overwritten|an input"):
+        run(lr=doubled / "lr", save=doubled / taken, **options)
+    assert (doubled / taken / "Canon_001_LR4.png").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -122,6 +171,10 @@ def test_model_is_run_and_its_results_are_saved(doubled, capsys):
         (["--sr", "sr", "--against", "a=eval.py"], "No such file"),
         (["--sr", "sr", "--against", "a=hr/lonely.png"], "is not a file that eval.py wrote"),
         (["--sr", "sr", "--save", "x"], "error: --model, --save and --tile go with --lr"),
+        (["--sr", "sr", "--against", "truth=b.json"], "'truth' is taken, choose another name"),
+        (["--sr", "sr", "--categories", "kinds.csv"], "error: --categories goes with --report"),
+        (["--sr", "sr", "--report", "r.html", "--categories", "none.csv"], "No such file"),
+        (["--sr", "sr", "--crop-border", "-1"], "error: --crop-border -1 is out of range"),
         ([], "error: give --lr"),
         (["--lr", "sr", "--config", "c.py"], "error: --config goes with --follow"),
         (["--lr", "sr", "--config.steps=3"], "error: --config.steps=3 goes with --follow"),

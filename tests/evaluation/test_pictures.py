@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
-from tvt_jax.evaluation.pictures import crop_border, read_exact, read_rgb
+from tvt_jax.evaluation.pictures import compare_files, crop_border, read_exact, read_rgb
 
 
 @pytest.fixture
@@ -64,3 +64,21 @@ def test_borders_are_cut_off_at_every_side():
     assert np.array_equal(crop_border(image, 2), image[2:3, 2:5]) and crop_border(image, 0) is not image[:0]
     with pytest.raises(ValueError, match="nothing is left of 7x5 pixels without a border of 3"):
         crop_border(image, 3)
+
+
+def test_transparency_of_one_and_other_colours_are_told(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    wide = profile.replace(b"sRGB", b"wide").replace("sRGB".encode("utf-16-be"), "wide".encode("utf-16-be"))
+    kinds = {"plain": {}, "srgb": {"icc_profile": profile}, "wide": {"icc_profile": wide}}
+    for name, options in kinds.items():
+        Image.new("RGB", (2, 2)).save(tmp_path / f"{name}.png", **options)
+    for name, alpha in (("opaque", 255), ("clear", 9)):
+        Image.new("RGBA", (2, 2), (0, 0, 0, alpha)).save(tmp_path / f"{name}.png")
+
+    def told(*names):
+        return compare_files(*(tmp_path / f"{name}.png" for name in names))
+
+    assert told("plain", "srgb") == told("plain", "opaque") == told("clear", "clear") == told("wide", "wide") == []
+    assert told("plain", "clear") == ["the truth alone is transparent, and laid over white"]
+    (differ,) = told("wide", "plain")
+    assert differ.startswith("the colour profiles differ (wide") and " and sRGB)" in differ

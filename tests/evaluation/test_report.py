@@ -86,8 +86,8 @@ def test_few_are_shown_once_and_none_without_scores(tmp_path, layers):
 
 
 def test_every_scored_picture_is_there_and_large_sets_are_shrunk(tmp_path, layers, monkeypatch):
-    monkeypatch.setattr(module, "WHOLE", 5)
-    monkeypatch.setattr(module, "_SMALL", 16)
+    monkeypatch.setattr(module, "LARGE", 5)
+    monkeypatch.setattr(module, "_SIDES", (32, 16))
     write_report(tmp_path / "report.html", "title", [Run("ours", evaluation(len(layers)))], layers)
     pictures = embedded(tmp_path / "report.html")["pictures"]
     assert set(pictures) == set(layers)

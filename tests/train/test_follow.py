@@ -67,8 +67,9 @@ def following(finished, images, tmp_path, monkeypatch):
     return following
 
 
-def test_every_checkpoint_is_scored_and_the_last_ends_it(following, finished, images, tmp_path):
+def test_every_checkpoint_is_scored_and_the_last_ends_it(following, finished, images, tmp_path, capsys):
     assert following() == 0
+    assert f"{tmp_path / 'workdir'} is not there: waiting 60 minutes for a run to begin" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{step}.json" for step in STEPS]
     values = [json.loads((tmp_path / "out" / f"{step}.json").read_text())["images"]["a"]["psnr-y"] for step in STEPS]
     assert len(set(values)) == len(STEPS)

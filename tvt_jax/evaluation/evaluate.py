@@ -50,7 +50,10 @@ def run(
         raise ValueError("--model, --save and --tile go with --lr: the pictures of --sr are scored as they are")
     if crop_border < 0:
         raise ValueError(f"--crop-border {crop_border} is out of range, use 0 or more pixels")
-    chosen, others = choose_metrics(metrics), [_read_run(text) for text in against]
+    if categories and not report:
+        raise ValueError("--categories goes with --report: it is what the report has columns of")
+    own = sr.resolve().name if sr else "this run"
+    chosen, others = choose_metrics(metrics), _read_runs(against, own)
     folder = fetch(model) if model else PRETRAINED
     settings = f"{metrics} {crop_border} {code_fingerprint(METRIC_CODE)}"
     if lr:
@@ -65,7 +68,7 @@ def run(
     if sr or save:
         evaluation.files.update(_files(out, pairs, results))
     write_evaluation(out, evaluation)
-    runs = [Run(sr.name if sr else "this run", evaluation), *(run for run, _ in others)]
+    runs = [Run(own, evaluation), *(run for run, _ in others)]
     if report:
         layers = {name: _layers(name, pair, results, others) for name, pair in pairs.items()}
         write_report(report, f"{source.name} against {hr.name}", runs, layers, kinds)
@@ -73,11 +76,17 @@ def run(
     return _tell(runs)
 
 
-def _read_run(text: str) -> tuple[Run, Path]:
-    name, found, file = text.partition("=")
-    if not found:
-        raise ValueError(f"--against {text} is not of the form NAME=metrics.json")
-    return Run(name, read_evaluation(Path(file))), Path(file)
+def _read_runs(against: Sequence[str], own: str) -> OtherRuns:
+    taken, runs = {own, "input", "result", "truth"}, []
+    for text in against:
+        name, found, file = text.partition("=")
+        if not found:
+            raise ValueError(f"--against {text} is not of the form NAME=metrics.json")
+        if name in taken:
+            raise ValueError(f"--against {text}: '{name}' is taken, choose another name")
+        taken.add(name)
+        runs.append((Run(name, read_evaluation(Path(file))), Path(file)))
+    return runs
 
 
 def _results(pairs: Pairs, lr: Path, folder: Path, model: Path, tile: int | None, keep: bool) -> Results:

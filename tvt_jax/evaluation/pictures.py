@@ -1,10 +1,12 @@
 """Pictures as they are compared: RGB of 8 or 16 bits, over white where they have alpha."""
 
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
+from PIL import ImageCms
 
 from tvt_jax.inference.images import read_picture
 
@@ -62,3 +64,27 @@ def crop_border(image: np.ndarray, border: int) -> np.ndarray:
     if 2 * border >= min(height, width):
         raise ValueError(f"nothing is left of {width}x{height} pixels without a border of {border}")
     return image[border : height - border, border : width - border]
+
+
+def compare_files(image: Path, reference: Path) -> list[str]:
+    """Say what two files have unlike that their numbers do not show: transparency, and the colours they stand for."""
+    pictures = [read_picture(path) for path in (image, reference)]
+    transparent = [picture.pixels.shape[-1] in (2, 4) and picture.pixels[..., -1].min() < 255 for picture in pictures]
+    profiles = [_profile(picture.icc_profile) for picture in pictures]
+    found = []
+    if transparent[0] != transparent[1]:
+        found.append(f"{'the result' if transparent[0] else 'the truth'} alone is transparent, and laid over white")
+    if profiles[0] != profiles[1]:
+        found.append(f"the colour profiles differ ({' and '.join(profiles)}), and numbers are compared as they stand")
+    return found
+
+
+def _profile(data: bytes | None) -> str:
+    """Describe an ICC profile; a file without one stands for sRGB."""
+    if data is None:
+        return "sRGB"
+    try:
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(data))).strip()
+    except (ImageCms.PyCMSError, OSError):
+        return "a damaged one"
+    return "sRGB" if "sRGB" in name else name

@@ -19,8 +19,8 @@ from tvt_jax.files import write_whole
 from tvt_jax.metrics import LESS_IS_BETTER, MORE_IS_BETTER
 
 SHOWN = 9  # pictures at either end
-WHOLE = 100  # pictures that are kept at their size: a file of some tens of megabytes
-_SMALL = 320  # pixels of the longer side of all others
+LARGE = 100  # images that are shown large: a file of some tens of megabytes
+_SIDES = (1600, 320)  # pixels of the longer side at most, of these and of all others
 _QUALITY = 90
 # Pictures are ranked by the first of these that was measured: those that agree best with people's judgement.
 _RANKED_BY = ("lpips-alex", "dists", "lpips-vgg", "ssim-y", "psnr-y", "niqe")
@@ -59,6 +59,7 @@ def _data(
     galleries = _galleries(own)
     shown = [name for names in galleries.values() for name in names]
     ordered = dict.fromkeys([*shown, *(name for name in own.images if name in layers)])
+    sides = [_SIDES[i >= max(LARGE, len(shown))] for i in range(len(ordered))]
     return {
         "title": title,
         "summary": f"{len(own.images)} images scored, {len(own.failures)} with something missing.",
@@ -66,7 +67,7 @@ def _data(
         "runs": [_run(run, [compared[name] for name in compared], list(compared), i) for i, run in enumerate(runs)],
         "categories": _categories(runs, categories),
         "galleries": [{"title": title, "names": names} for title, names in galleries.items()],
-        "pictures": {name: _picture(layers[name], i < max(WHOLE, len(shown))) for i, name in enumerate(ordered)},
+        "pictures": {name: _picture(layers[name], side) for name, side in zip(ordered, sides, strict=True)},
         "notes": _notes(runs),
     }
 
@@ -132,10 +133,10 @@ def _galleries(evaluation: Evaluation) -> dict[str, list[str]]:
     return {f"{end} by {metric}": names for end, names in ends.items()}
 
 
-def _picture(files: Mapping[str, Path], whole: bool) -> dict[str, Any]:
+def _picture(files: Mapping[str, Path], longest: int) -> dict[str, Any]:
     images = {label: Image.fromarray(read_rgb(file)) for label, file in files.items()}
     *_, last = images.values()
-    factor = 1 if whole else min(1, _SMALL / max(last.size))
+    factor = min(1, longest / max(last.size))
     size = (max(1, round(last.width * factor)), max(1, round(last.height * factor)))
     shown = [
         {"label": label, "uri": _uri(image.resize(size, Image.Resampling.BICUBIC))} for label, image in images.items()

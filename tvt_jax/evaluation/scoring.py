@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from tvt_jax.evaluation.metrics import Metric, doubts
 from tvt_jax.evaluation.pairs import Pairs
-from tvt_jax.evaluation.pictures import crop_border, read_exact
+from tvt_jax.evaluation.pictures import compare_files, crop_border, read_exact
 from tvt_jax.evaluation.progress import Progress, Scores, file_hash
 from tvt_jax.evaluation.scores import Evaluation, Values
 
@@ -72,7 +73,8 @@ def _evaluate_one(
         seconds = results.make(path, result) if results else None
         image, truth = (crop_border(read_exact(file), border) for file in (result, reference))
         values, problems = _score(image, truth, metrics)
-        scores = Scores(values=values, warnings="; ".join(doubts(image, truth, values)), seconds=seconds)
+        found = [*doubts(image, truth, values), *compare_files(result, reference)]
+        scores = Scores(values=values, warnings="; ".join(found), seconds=seconds)
         fingerprint = progress.fingerprint(*files)  # the kept result is another, or there now
         if not problems:
             progress.add(fingerprint, scores)
@@ -104,7 +106,7 @@ def _score(image: np.ndarray, truth: np.ndarray, metrics: Mapping[str, Metric]) 
         except (ValueError, RuntimeError, MemoryError) as error:
             problems.append(f"{name}: {str(error).strip().splitlines()[0]}")
             continue
-        if values[name] != values[name]:
+        if not isfinite(values[name]):
             del values[name]
             problems.append(f"{name} is not a number")
     return values, problems
