@@ -22,6 +22,7 @@ import tyro
 from benchmarks import report
 from benchmarks.cost import costs
 from configs.claim import ARMS, STAGES
+from configs.places import places
 from tvt_jax.data.pipeline import batch_shapes
 from tvt_jax.model_folder import read_model
 from tvt_jax.train.config import TrainConfig, lengths, load_config
@@ -75,7 +76,7 @@ def train(name: str, share: float, seed: int, runs: Path, options: Options) -> f
     """
     config, workdir = load_config(f"{ROOT}/configs/claim.py:{name}"), runs / name
     wanted = share * options.unit / step_flops(config)
-    changes = {"seed": seed, **places(config, runs, options.data), **lengths(config, wanted / config.steps)}
+    changes = {"seed": seed, **places(config, options.data, runs, depth=2), **lengths(config, wanted / config.steps)}
     words = [f"--config={ROOT}/configs/claim.py:{name}", f"--workdir={workdir}"]
     words += [f"--config.{key}={value}" for key, value in changes.items()]
     run(name, "train.py", *words)
@@ -87,21 +88,6 @@ def step_flops(config: TrainConfig) -> float:
     """Count a training step's FLOPs, recomputation included; nothing is read or compiled."""
     program = Program(config, make_mesh(1, 1, jax.devices()[:1]), config.stage.abstract())
     return sum(count_flops(program.trace_step(program.abstract_batch(batch_shapes(config.data))).jaxpr.jaxpr))
-
-
-def places(config: TrainConfig, runs: Path, data: Path) -> dict[str, Any]:
-    """Give where data and earlier models lie."""
-    held_out = ((str(data / "text" / "held_out"), 1.0),)
-    found: dict[str, Any] = {
-        "data.path": data / "tiles",
-        "data.mixed": tuple((str(data / "text"), weight) for _, weight in config.data.mixed),
-        "evaluation.path": data / "photos" / "held_out",
-        "evaluation.mixed": held_out,
-    }
-    for name in ("source", "vae_source", "prior_source"):
-        if path := getattr(config.stage, name, None):
-            found[f"stage.{name}"] = runs.joinpath(*Path(path).parts[-3:])
-    return found
 
 
 def score(model: Path, out: Path, options: Options) -> dict[str, Any]:

@@ -48,7 +48,7 @@ MAY_IMPORT = {
         *("tvt_jax", "data", "evaluation", "files", "inference", "metrics", "model_folder", "models", "pixels"),
         *("stages", "train", "configs", "diffusion"),
     ),
-    "tools": ("tvt_jax", "data", "files", "model_folder", "train.config"),
+    "tools": ("tvt_jax", "data", "files", "model_folder", "train.config", "configs"),
     "proofs": (
         *("benchmarks", "convert", "convert.verify", "data", "inference", "losses", "model_folder", "models"),
         *("pixels", "stages", "tokenizer", "train", "train.state"),

@@ -16,9 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from configs.places import places
 from tools.model_card import write_card
 from tvt_jax.files import write_whole
-from tvt_jax.train.config import TrainConfig, lengths, load_config
+from tvt_jax.train.config import lengths, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("vae", "decoder", "encoder", "prior", "adapt_latents", "adapt", "adapt_large")
@@ -65,21 +66,6 @@ def changes(stage: str, data: Path, runs: Path, budget: float) -> Iterator[str]:
     config = load_config(ROOT / "configs" / "tiny" / f"{stage}.py")
     for name, value in {**places(config, data, runs), **lengths(config, budget / HOURS)}.items():
         yield f"--config.{name}={value}"
-
-
-def places(config: TrainConfig, data: Path, runs: Path) -> dict[str, object]:
-    """Give the data's and the earlier models' paths, where they are not those of the configuration."""
-    held_out = ((str(data / "text" / "held_out"), 1.0),)
-    found: dict[str, object] = {
-        "data.path": data / "tiles",
-        "data.mixed": tuple((str(data / "text"), weight) for _, weight in config.data.mixed),
-        "evaluation.path": data / "photos" / "held_out",
-        "evaluation.mixed": held_out,
-    }
-    for name in ("source", "vae_source", "prior_source", "student_source"):
-        if path := getattr(config.stage, name, None):
-            found[f"stage.{name}"] = runs.joinpath(*Path(path).parts[-2:])
-    return found
 
 
 def run(*words: object) -> None:
