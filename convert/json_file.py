@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from convert.mapped import Refusal, brief, map_file, naming
+from convert.mapped import Refusal, brief, map_file, naming, refuse_others
 
 # Parsed, JSON takes up to thirty times its size. Stable Diffusion's largest header has 0.3 MB.
 LIMIT = 4 << 20
@@ -18,7 +18,10 @@ def read_json(file: Path) -> dict[str, Any]:
         ValueError: it is too large, or no object.
     """
     with naming(file):
-        return parse_json(map_file(file))
+        data = map_file(file)
+        if bytes(data[:64]).lstrip()[:1] not in (b"{", b"["):
+            refuse_others(data)
+        return parse_json(data)
 
 
 def parse_json(text: memoryview) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from convert.json_file import read_json
-from convert.mapped import Refusal, brief, naming
+from convert.json_file import LIMIT, read_json
+from convert.mapped import Refusal, brief, map_file, naming, printable
 from tvt_jax.diffusion import NoiseSchedule
 
 _CONFIG = Path("scheduler") / "scheduler_config.json"
@@ -35,6 +35,7 @@ _WAY_OUT = "take one that predicts the noise, such as stable-diffusion-2-1-base 
 # Marks that v-predicting single files carry: the model's own names, and a tensor that user interfaces look for.
 _V_NAMES = re.compile(r"768-v-|v2-[01]_768")
 _V_TENSOR = "v_pred"
+_V_SETTING = re.compile(rb"^\s*parameterization:\s*[\"']?(\w+)", re.MULTILINE)
 
 
 def write_scheduler(folder: Path) -> None:
@@ -65,19 +66,30 @@ def check_single_file(file: Path, metadata: Mapping[str, Any], names: Mapping[st
     """Check as `check_scheduler` what a single file says of itself; give a note where it says nothing.
 
     Raises:
-        ValueError: it says that it predicts v, by its metadata (modelspec), a tensor or its name.
+        ValueError: it says that it predicts v, by its metadata (modelspec), Latent Diffusion's settings beside it, a
+            tensor or its name.
     """
-    prediction = metadata.get("modelspec.prediction_type")
+    prediction = metadata.get("modelspec.prediction_type") or _setting(file.with_suffix(".yaml"))
     architecture = str(metadata.get("modelspec.architecture", ""))
+    marked = architecture.endswith("-v") or _V_TENSOR in names
     with naming(file):
-        if prediction not in (None, "epsilon") or architecture.endswith("-v") or _V_TENSOR in names:
-            raise Refusal(f"says that it predicts v and not the noise, which is not trained with here: {_WAY_OUT}")
+        if prediction not in (None, "epsilon") or marked:
+            what = "v" if marked else printable(str(prediction))
+            raise Refusal(f"says that it predicts {what} and not the noise, which is not trained with here: {_WAY_OUT}")
         if _V_NAMES.search(file.name):
             raise Refusal(
                 f"is called as those of 768 pixels, which predict v and not the noise: {_WAY_OUT}; "
                 "if this one predicts the noise all the same, rename it"
             )
     return None if prediction else _note(file, "nothing in it")
+
+
+def _setting(file: Path) -> str | None:
+    """Give what the settings that belong to a single file say: Latent Diffusion predicts the noise unless told."""
+    if not file.is_file():
+        return None
+    found = _V_SETTING.search(bytes(map_file(file)[:LIMIT]))
+    return "epsilon" if not found or found[1] == b"eps" else found[1].decode()
 
 
 def _note(origin: Path, what: str) -> str:

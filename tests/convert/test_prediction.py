@@ -105,6 +105,25 @@ def test_a_single_file_may_say_nothing():
     assert check_single_file(Path("a.safetensors"), {"modelspec.prediction_type": "epsilon"}, {}) is None
 
 
+@pytest.mark.parametrize(
+    ("settings", "predicts"),
+    [
+        ('model:\n  params:\n    parameterization: "v"\n', "v"),
+        ("model:\n  params:\n    parameterization: v\n", "v"),
+        ("model:\n  params:\n    parameterization: x0\n", "x0"),
+        ('model:\n  params:\n    parameterization: "eps"\n', None),
+        ("model:\n  params:\n    linear_start: 0.00085\n", None),
+    ],
+)
+def test_settings_beside_a_single_file_are_read(tmp_path, settings, predicts):
+    (tmp_path / "a.yaml").write_text(settings)
+    if predicts:
+        with pytest.raises(ValueError, match=rf"a\.ckpt says that it predicts {predicts} and not the noise"):
+            check_single_file(tmp_path / "a.ckpt", {}, {})
+    else:
+        assert check_single_file(tmp_path / "a.ckpt", {}, {}) is None
+
+
 def test_the_metadata_of_a_single_file_is_read(tmp_path):
     keys = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
     save_file({keys: np.zeros((320, 1024), np.float32)}, tmp_path / "a.safetensors", metadata=KOHYA)

@@ -246,7 +246,9 @@ def test_a_broken_part_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     "content, says",
     [
-        (b"", "does not hold sound JSON"),
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+        (b"{", "does not hold sound JSON"),
         (b" " * (1 + LIMIT), "bytes of JSON"),
         (b"[]", "holds JSON that is not an object"),
         (b"{}", "has no weight_map"),
