@@ -119,10 +119,7 @@ def test_cost_doubts_and_failures_are_told(tmp_path, layers):
 
 @pytest.mark.parametrize("metric", ["psnr", "anything"])
 def test_an_unknown_metric_has_no_direction(tmp_path, layers, metric):
-    runs = [
-        Run(name, Evaluation(images={"00": {metric: float(i)}, "01": {metric: float(i)}}))
-        for i, name in enumerate("ab")
-    ]
+    runs = [Run(str(value), Evaluation(images={name: {metric: value} for name in layers})) for value in (1.0, 2.0)]
     write_report(tmp_path / "report.html", "title", runs, layers)
     data = embedded(tmp_path / "report.html")
     assert data["metrics"] == [{"name": metric, "better": "unknown"}]
