@@ -70,7 +70,10 @@ def measure(options: Options) -> dict[str, Any]:
 
 def measure_pairs(options: Options, methods: Methods, reader: text.Reader) -> tuple[dict[str, Any], dict[str, Any]]:
     """Average over the pairs what `spectrum.compare` gives, and read the text on them; no text if they bear none."""
-    pairs, _ = find_pairs(options.bench / "test_LR", options.bench / "test_HR")
+    pairs, left_out = find_pairs(options.bench / "test_LR", options.bench / "test_HR")
+    if left_out:
+        name, why = next(iter(left_out.items()))
+        raise ValueError(f"{name} {why}: the figures are those of whole benches")
     names = list(pairs)[: options.limit]
     published = dict(_results(given, options.bench / "test_HR", names) for given in options.sr)
     compared: dict[str, list[dict[str, list[float]]]] = defaultdict(list)

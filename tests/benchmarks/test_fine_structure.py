@@ -196,6 +196,12 @@ def stand_ins(tmp_path, monkeypatch):
     return program.Options(bench=tmp_path, sr=(f"mine={tmp_path / 'mine'}",), pages=1)
 
 
+def test_a_bench_that_lacks_a_truth_is_an_error(stand_ins):
+    (stand_ins.bench / "test_LR" / "more.png").touch()
+    with pytest.raises(ValueError, match=r"more has no partner in .*test_HR: the figures"):
+        program.measure(stand_ins)
+
+
 def test_all_tables_and_plots_from_stand_ins(stand_ins, tmp_path):
     figures = program.measure(stand_ins)
     assert list(figures["texture"]) == ["bicubic", "ours", "mine"]

@@ -16,13 +16,14 @@ def drawn(name, values, **options):
 
 
 def test_a_run_of_the_easy_pictures_alone_is_not_the_best():
-    whole = run("whole", a=30.0, b=20.0, c=10.0, d=8.0)
-    easy = run("easy", a=29.0, b=19.0)
+    whole = drawn("whole", [30.0, 20.0, 30.0, 20.0, 30.0, 20.0, 1.0, 1.0])
+    easy = drawn("easy", [29.0, 19.0, 29.0, 19.0, 29.0, 19.0])
     compared = compare([whole, easy])["psnr-y"]
-    assert [(mean.mean, mean.count) for mean in compared.means] == [(25.0, 2), (24.0, 2)]
+    assert [(mean.mean, mean.count) for mean in compared.means] == [(25.0, 6), (24.0, 6)]
     assert compared.differences[0] is None
-    assert (compared.differences[1].mean, compared.differences[1].count) == (-1.0, 2)
+    assert (compared.differences[1].mean, compared.differences[1].count) == (-1.0, 6)
     assert compared.best == [True, False]
+    assert compare([whole, drawn("fewer", [29.0, 19.0, 29.0, 19.0, 29.0])])["psnr-y"].best == [False, False]
 
 
 def test_paired_intervals_tell_apart_what_unpaired_ones_do_not():
@@ -65,12 +66,12 @@ def test_each_metric_is_over_the_runs_that_have_it():
 def test_no_common_picture_gives_no_means():
     compared = compare([run("one", a=20.0), run("two", b=21.0)])["psnr-y"]
     assert compared.means == [None, None] and compared.best == [False, False]
+    last = format_comparison([run("one", a=20.0), run("two", b=21.0)]).splitlines()[-1]
+    assert last == "| psnr-y | | no common image | | | 0 |"
 
 
 def test_an_unknown_metric_has_no_best():
-    assert (
-        compare([run("one", metric="x", a=1.0, b=2.0), run("two", metric="x", a=3.0, b=4.0)])["x"].best == [False] * 2
-    )
+    assert compare([drawn("one", range(6), metric="x"), drawn("two", range(1, 7), metric="x")])["x"].best == [False] * 2
 
 
 def test_pictures_of_equal_names_and_different_truths_are_not_compared():

@@ -69,7 +69,7 @@ def test_a_value_that_is_no_number_is_missing_and_told(folders, value):
     assert result.images == {} and set(result.failures.values()) == {"odd is not a number"}
 
 
-@pytest.mark.parametrize("error", [MemoryError("out of memory"), RuntimeError("XLA: out of memory\nand more")])
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("XLA: MemoryError\nand more")])
 def test_a_picture_that_the_memory_can_not_hold_is_named_and_the_rest_goes_on(folders, error):
     calls = []
 
@@ -81,7 +81,7 @@ def test_a_picture_that_the_memory_can_not_hold_is_named_and_the_rest_goes_on(fo
 
     pairs, _ = find_pairs(folders / "sr", folders / "hr")
     result = evaluate(pairs, {"large": metric}, Progress(folders / "m.json", ""))
-    assert list(result.failures) == ["Canon_001"] and result.failures["Canon_001"].endswith("out of memory")
+    assert list(result.failures) == ["Canon_001"] and result.failures["Canon_001"].endswith("MemoryError")
     assert result.images == {"Canon_002": {"large": 1.0}}
 
 

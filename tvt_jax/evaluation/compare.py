@@ -8,6 +8,8 @@ import numpy as np
 from tvt_jax.evaluation.scores import Evaluation, Summary, format_interval, summarise
 from tvt_jax.metrics import LESS_IS_BETTER, MORE_IS_BETTER
 
+_ENOUGH = 6  # images; with five, all differences have one sign by chance alone in 6 % of the cases
+
 
 @dataclass(frozen=True)
 class Run:
@@ -25,7 +27,7 @@ class Comparison:
         means: of each run over these pictures, None where it lacks the metric or no picture is common.
         differences: each run less the first that has the metric, picture by picture; None for that one.
         best: whether a run is the best, or can't be told from the best: the interval of their difference holds 0.
-            None of them where one picture or none is common, or where it is not known which way is better.
+            None of them where too few pictures are common, or where it is not known which way is better.
     """
 
     means: list[Summary | None]
@@ -72,7 +74,7 @@ def _compare(columns: Sequence[Mapping[str, float]], usable: set[str], metric: s
 
 def _best(arrays: Sequence[np.ndarray | None], metric: str) -> list[bool]:
     sign = 1 if metric in MORE_IS_BETTER else -1 if metric in LESS_IS_BETTER else 0
-    found = [array for array in arrays if array is not None and len(array) > 1]
+    found = [array for array in arrays if array is not None and len(array) >= _ENOUGH]
     if sign == 0 or len(found) < 2:
         return [False] * len(arrays)
     best = max(found, key=lambda array: sign * array.mean())
@@ -87,6 +89,8 @@ def format_comparison(runs: Sequence[Run]) -> str:
     """Make a Markdown table: a row for each metric and run, differences to the first run that has the metric."""
     rows = []
     for metric, compared in compare(runs).items():
+        if not any(compared.means):
+            rows.append(f"| {metric} | | no common image | | | 0 |")
         for run, mean, difference in zip(runs, compared.means, compared.differences, strict=True):
             if mean is not None:
                 more = "" if difference is None else f"{difference.mean:+.4f}"

@@ -43,16 +43,9 @@ def run(
         FileNotFoundError: a folder, the model or a file of an earlier run is not there.
         ValueError: the arguments do not go together, a metric is unknown, or no picture has a partner.
     """
-    source = sr or lr
-    if source is None:
-        raise ValueError("give --lr, a folder for the model to enlarge, or --sr, a folder of results")
-    if sr and (model or save or tile):
-        raise ValueError("--model, --save and --tile go with --lr: the pictures of --sr are scored as they are")
-    if crop_border < 0:
-        raise ValueError(f"--crop-border {crop_border} is out of range, use 0 or more pixels")
-    if categories and not report:
-        raise ValueError("--categories goes with --report: it is what the report has columns of")
-    own = sr.resolve().name if sr else "this run"
+    _check(lr, sr, [*filter(None, (model, save, tile))], crop_border, bool(categories and not report))
+    source, own = (sr, sr.resolve().name) if sr else (lr, "this run")
+    assert source  # for the type checker
     chosen, others = choose_metrics(metrics), _read_runs(against, own)
     folder = fetch(model) if model else PRETRAINED
     settings = f"{metrics} {crop_border} {code_fingerprint(METRIC_CODE)}"
@@ -74,6 +67,18 @@ def run(
         write_report(report, f"{source.name} against {hr.name}", runs, layers, kinds)
     progress.finish()
     return _tell(runs)
+
+
+def _check(lr: Path | None, sr: Path | None, of_model: Sequence[object], border: int, alone: bool) -> None:
+    """Raise ValueError where the arguments of `run` do not go together."""
+    if not (lr or sr):
+        raise ValueError("give --lr, a folder for the model to enlarge, or --sr, a folder of results")
+    if sr and of_model:
+        raise ValueError("--model, --save and --tile go with --lr: the pictures of --sr are scored as they are")
+    if border < 0:
+        raise ValueError(f"--crop-border {border} is out of range, use 0 or more pixels")
+    if alone:
+        raise ValueError("--categories goes with --report: it is what the report has columns of")
 
 
 def _read_runs(against: Sequence[str], own: str) -> OtherRuns:

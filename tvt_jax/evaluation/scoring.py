@@ -52,7 +52,7 @@ def evaluate(
             _evaluate_one(evaluation, name, pair, metrics, progress, results, border)
         # RuntimeError is how XLA says that memory ran out.
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            evaluation.failures[name] = str(error).strip().split("\n")[0] or type(error).__name__
+            evaluation.failures[name] = _one_line(error)
     return evaluation
 
 
@@ -71,7 +71,7 @@ def _evaluate_one(
     scores, problems = progress.known(fingerprint := progress.fingerprint(*files)), list[str]()
     if scores is None:
         seconds = results.make(path, result) if results else None
-        image, truth = (crop_border(read_exact(file), border) for file in (result, reference))
+        image, truth = _read(result, reference, border)
         values, problems = _score(image, truth, metrics)
         found = [*doubts(image, truth, values), *compare_files(result, reference)]
         scores = Scores(values=values, warnings="; ".join(found), seconds=seconds)
@@ -96,15 +96,20 @@ def _add(evaluation: Evaluation, name: str, scores: Scores) -> None:
         evaluation.seconds[name] = scores.seconds
 
 
-def _score(image: np.ndarray, truth: np.ndarray, metrics: Mapping[str, Metric]) -> tuple[Values, list[str]]:
+def _read(result: Path, reference: Path, border: int) -> tuple[np.ndarray, np.ndarray]:
+    image, truth = read_exact(result), read_exact(reference)
     if image.shape != truth.shape:
-        return {}, [f"the result is {_size(image)} pixels and the truth {_size(truth)}: they must be equal"]
+        raise ValueError(f"the result is {_size(image)} pixels and the truth {_size(truth)}: they must be equal")
+    return crop_border(image, border), crop_border(truth, border)
+
+
+def _score(image: np.ndarray, truth: np.ndarray, metrics: Mapping[str, Metric]) -> tuple[Values, list[str]]:
     values, problems = {}, []
     for name, metric in metrics.items():
         try:
             values[name] = metric(image, truth)
         except (ValueError, RuntimeError, MemoryError) as error:
-            problems.append(f"{name}: {str(error).strip().splitlines()[0]}")
+            problems.append(f"{name}: {_one_line(error)}")
             continue
         if not isfinite(values[name]):
             del values[name]
@@ -114,3 +119,7 @@ def _score(image: np.ndarray, truth: np.ndarray, metrics: Mapping[str, Metric]) 
 
 def _size(image: np.ndarray) -> str:
     return f"{image.shape[1]}x{image.shape[0]}"
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
