@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tvt_jax.inference.check import Scale
 from tvt_jax.inference.images import (
     FORMATS,
     READABLE,
@@ -15,7 +16,7 @@ from tvt_jax.inference.images import (
     size_of,
     write_picture,
 )
-from tvt_jax.inference.upscaler import Scale, Upscaler
+from tvt_jax.inference.upscaler import Upscaler
 
 Pair = tuple[Path, Path]
 

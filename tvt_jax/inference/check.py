@@ -8,6 +8,8 @@ from PIL import Image
 
 from tvt_jax.inference.images import pixels_of
 
+Scale = float | int
+
 LARGEST_SCALE = 8
 # Enlarging may overshoot [-1, 1] at edges, by no more than this.
 OVERSHOOT = 0.5
@@ -19,7 +21,7 @@ def check_choice(name: str, value: str, known: Sequence[str]) -> None:
         raise ValueError(f"{name}={value!r} isn't known, use one of {', '.join(known)}")
 
 
-def check_scale(scale: float) -> float:
+def check_scale(scale: Scale) -> Scale:
     """`scale`, or ValueError if it is out of range."""
     if not 1 <= scale <= LARGEST_SCALE:
         raise ValueError(f"scale={scale} is out of range, use 1 to {LARGEST_SCALE} (fractions too)")

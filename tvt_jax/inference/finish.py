@@ -25,7 +25,7 @@ def paint(decoded: Iterable[Decoded], grid: Grid, source: Source, fix: ColorFix)
     result = np.empty((*source.size, 3), np.uint8)
     margin = WAVELET_REACH if fix == "wavelet" else 0
     for part, near, pixels in _cut_out(decoded, grid, source.size, margin):
-        fixed = wavelet(pixels, _window(source, near)) if fix == "wavelet" else pixels
+        fixed: Any = wavelet(pixels, _window(source, near)) if fix == "wavelet" else pixels
         result[part] = to_uint8(fixed[_within(part, near)])
     return result
 
@@ -46,10 +46,11 @@ def _paint_adain(decoded: Iterable[Decoded], grid: Grid, source: Source) -> UInt
         half[part] = pixels
         sums += [_sums(pixels), _sums(_window(source, part))]
     count = source.size[0] * source.size[1]
-    own, wanted = (statistics_of(*pair, count) for pair in sums)
+    own, wanted = (statistics_of(total, of_squares, count) for total, of_squares in sums)
     result = np.empty(half.shape, np.uint8)
     for part in map(grid.pixel_part, grid.tiles):
-        result[part] = to_uint8(match(half[part].astype(np.float32), own, wanted))
+        fixed: Any = match(half[part].astype(np.float32), own, wanted)
+        result[part] = to_uint8(fixed)
     return result
 
 

@@ -17,7 +17,7 @@ from tvt_jax.models.unet import UNet2DConditionModel
 from tvt_jax.models.vae import AutoencoderKL, Posterior
 
 Images = Float[Array | np.ndarray, "b h w 3"]
-Latents = Float[Array | np.ndarray, "b h w c"]
+Latents = Float[Array | np.ndarray, "b h2 w2 c"]
 Text = Float[Array | np.ndarray, "b n d"]
 
 
@@ -35,7 +35,7 @@ class VAE:
         """Encode images in [-1, 1] whose sides are multiples of `config.downsampling`."""
         return apply(self.network, self.params, x, method="encode")
 
-    def decode(self, z: Latents) -> Float[Array, "b h2 w2 3"]:
+    def decode(self, z: Latents) -> Float[Array, "b h w 3"]:
         """Decode latents to images about [-1, 1], not clipped."""
         return apply(self.network, self.params, z, method="decode")
 
@@ -43,7 +43,7 @@ class VAE:
         """Encode images to scaled latents: the posterior's mean, or with `rng` a sample."""
         return apply(self.network, self.params, x, rng, method="to_latent")
 
-    def to_image(self, z: Latents) -> Float[Array, "b h2 w2 3"]:
+    def to_image(self, z: Latents) -> Float[Array, "b h w 3"]:
         """Decode scaled latents to images about [-1, 1], not clipped."""
         return apply(self.network, self.params, z, method="to_image")
 
@@ -64,7 +64,7 @@ class UNet:
 
     def __call__(
         self, z: Latents, t: Int[Array | np.ndarray, " b"], text_embedding: Text | None = None
-    ) -> Float[Array, "b h w c"]:
+    ) -> Float[Array, "b h2 w2 c"]:
         """Predict the noise in `z` at time steps `t`; without a text embedding for the folder's own prompt."""
         return apply(self.network, self.params, z, t, self.text(text_embedding, len(z)))
 
@@ -91,15 +91,13 @@ def encode(
 @partial(jax.jit, static_argnames=("unet", "time_step"))
 def restore(
     unet: UNet2DConditionModel, time_step: int, params: PyTree, z: Latents, text: Text, norms: Norms
-) -> tuple[Float[Array, "b h w c"], Statistics]:
+) -> tuple[Float[Array, "b h2 w2 c"], Statistics]:
     """Take the noise out of the scaled latents of tiles in one step."""
     return with_norms(norms, partial(_restore, unet, time_step, params, z, text))
 
 
 @partial(jax.jit, static_argnames=("vae",))
-def decode(
-    vae: AutoencoderKL, params: PyTree, z: Latents, norms: Norms
-) -> tuple[Float[Array, "b h2 w2 3"], Statistics]:
+def decode(vae: AutoencoderKL, params: PyTree, z: Latents, norms: Norms) -> tuple[Float[Array, "b h w 3"], Statistics]:
     """Decode the scaled latents of tiles to images about [-1, 1], not clipped."""
     return with_norms(norms, partial(_decode, vae, params, z))
 
@@ -124,16 +122,16 @@ def run_whole(
     return with_norms(norms, call)[0]
 
 
-def _encode(vae: AutoencoderKL, params: PyTree, x: Array, noise: Array) -> Array:
+def _encode(vae: AutoencoderKL, params: PyTree, x: Images, noise: Latents) -> Array:
     posterior = vae.apply({"params": params}, x, method="encode")
     return (posterior.mean + jnp.exp(0.5 * posterior.log_variance) * noise) * vae.config.scaling_factor
 
 
-def _restore(unet: UNet2DConditionModel, time_step: int, params: PyTree, z: Array, text: Array) -> Array:
-    return restore_latent(z, lambda noisy, t: unet.apply({"params": params}, noisy, t, text), time_step)
+def _restore(unet: UNet2DConditionModel, time_step: int, params: PyTree, z: Latents, text: Text) -> Array:
+    return restore_latent(jnp.asarray(z), lambda noisy, t: unet.apply({"params": params}, noisy, t, text), time_step)
 
 
-def _decode(vae: AutoencoderKL, params: PyTree, z: Array) -> Array:
+def _decode(vae: AutoencoderKL, params: PyTree, z: Latents) -> Array:
     return vae.apply({"params": params}, z, method="to_image")
 
 

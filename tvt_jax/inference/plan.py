@@ -21,6 +21,8 @@ from tvt_jax.models.vae import AutoencoderKLConfig
 
 # Reflection on each side of a picture, in latent pixels: what is off at the border of what the networks see is cut off.
 PADDING = 16
+# What the smallest program for whole pictures holds, in latent pixels; the next hold 2 and 4 times as much a side.
+SMALLEST_WHOLE = 128
 # Tiles that the program chooses from, and the least that it takes: with less, blends show.
 TILES = (288, 160, 96)
 SMALLEST_TILE = min(TILES)
@@ -118,18 +120,30 @@ class Planner:
         sides = ((height, rows), (width, columns))
         return Grid(*(Axis(pixels=n, tile=tile, padding=padding, **shared) for n, tile in sides))
 
+    def estimate(self, plan: Plan) -> int:
+        """Peak memory in bytes of a process that works by `plan` on a CPU."""
+        return BASE + self._on_device(plan) + self._on_host(plan)
+
     def _missing(self, plan: Plan) -> str | None:
         """What to say of a plan that doesn't fit."""
-        on_device = device_bytes(self._vae, self._unet, self._dtype, plan.grid, 1 if plan.whole else BATCH)
-        on_host = host_bytes(self._vae, plan.grid, plan.whole, self._adain)
         if jax.default_backend() == "cpu":
-            needs = [("memory", BASE + on_device + on_host, free_host_bytes())]
+            # The process runs already: what it has taken is not free any more.
+            needs = [("memory", self._on_device(plan) + self._on_host(plan), free_host_bytes())]
         else:
-            needs = [("device memory", on_device, free_device_bytes()), ("memory", on_host, free_host_bytes())]
+            needs = [
+                ("device memory", self._on_device(plan), free_device_bytes()),
+                ("memory", self._on_host(plan), free_host_bytes()),
+            ]
         for name, needed, free in needs:
             if free is not None and needed > free:
                 return f"needs about {needed / 1e9:.1f} GB of {name} and {free / 1e9:.1f} are free"
         return None
+
+    def _on_device(self, plan: Plan) -> int:
+        return device_bytes(self._vae, self._unet, self._dtype, plan.grid, 1 if plan.whole else BATCH)
+
+    def _on_host(self, plan: Plan) -> int:
+        return host_bytes(self._vae, plan.grid, plan.whole, self._adain)
 
     def _up(self, length: int) -> int:
         return math.ceil(length / self._unit) * self._unit
@@ -141,8 +155,9 @@ def unit_levels(unet: UNet2DConditionConfig) -> tuple[int, ...]:
 
 
 def _side(needed: int) -> int:
-    """The smallest of 64, 128, 256 ... latent pixels and the padding that holds `needed`."""
-    return 2 ** max(math.ceil(math.log2(needed - 2 * PADDING)), 7) + 2 * PADDING
+    """The smallest side of a program for whole pictures that holds `needed` latent pixels, padding included."""
+    doublings = math.ceil(math.log2((needed - 2 * PADDING) / SMALLEST_WHOLE))
+    return SMALLEST_WHOLE * 2 ** max(doublings, 0) + 2 * PADDING
 
 
 def _step(length: int) -> int:

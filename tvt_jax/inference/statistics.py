@@ -57,9 +57,11 @@ def with_norms(norms: Norms, call: Callable[[], Result]) -> tuple[Result, Statis
     return result, seen
 
 
-def box_moments(x: Float[Array, "b h w c"], boxes: Float[Array | np.ndarray, "b 4"], groups: int) -> Moments:
+def box_moments(
+    x: Float[Array | np.ndarray, "b h w c"], boxes: Float[Array | np.ndarray, "b 4"], groups: int
+) -> Moments:
     """Mean and variance about it of each group of channels over each box's pixels, those on its edge in part."""
-    x = x.astype(jnp.float32)
+    x = jnp.asarray(x, jnp.float32)
     rows, columns = _coverage(x.shape[1], boxes[:, :2]), _coverage(x.shape[2], boxes[:, 2:])
     weights = (rows[:, :, None] * columns[:, None])[..., None]
 
@@ -114,7 +116,7 @@ def _areas(boxes: Any) -> Any:
 
 
 def _coverage(length: int, spans: Array | np.ndarray) -> Float[Array, "b n"]:
-    """The share of each of `length` pixels in what lies within each span (begin, end): they sum to 1, or 0 of nothing."""
+    """The share of each of `length` pixels in what lies within each span (begin, end); their sum is 1, or 0."""
     edges = jnp.arange(length + 1) / length
     covered = jnp.diff(jnp.clip(edges, spans[:, :1], spans[:, 1:]))
     return covered / jnp.maximum(covered.sum(1, keepdims=True), 1e-12)

@@ -47,7 +47,7 @@ class Axis:
         return [0, *(self.unit * (i * beyond // count) for i in range(1, count + 1))]
 
     @cached_property
-    def cuts(self) -> list[float]:
+    def cuts(self) -> list[int | float]:
         """Where one tile's part ends and the next one's begins: in the middle of what they share."""
         return [
             -math.inf,
@@ -84,7 +84,7 @@ class Axis:
         rise, fall = (self._step(centers, cut) for cut in (self.cuts[index], self.cuts[index + 1]))
         return (rise - fall).astype(np.float32)
 
-    def _step(self, centers: np.ndarray, cut: float) -> np.ndarray:
+    def _step(self, centers: np.ndarray, cut: int | float) -> np.ndarray:
         share = np.clip((centers - cut) / (self.overlap / 2) + 0.5, 0, 1)
         return share * share * (3 - 2 * share)
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from tvt_jax import compilation_cache
 from tvt_jax.colour import COLOR_FIXES, ColorFix
 from tvt_jax.hub import fetch
-from tvt_jax.inference.check import check_choice, check_floats, check_scale, to_pixels
+from tvt_jax.inference.check import Scale, check_choice, check_floats, check_scale, to_pixels
 from tvt_jax.inference.finish import join, paint
 from tvt_jax.inference.images import resize, spread_color, to_grey
 from tvt_jax.inference.networks import VAE, Text, UNet, run_whole
@@ -34,7 +34,6 @@ DTYPES = ("float32", "bfloat16")
 # A strip is not enlarged first to more than this many times the smallest side: its result would fill the memory.
 LONGEST_STRIP = 4
 
-Scale = float | int
 Result = TypeVar("Result")
 
 

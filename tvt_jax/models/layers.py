@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
@@ -147,8 +148,8 @@ class Dense(nn.Module):
 class Moments(NamedTuple):
     """Mean and variance of each group of channels."""
 
-    mean: Float[Array, "*b g"]
-    variance: Float[Array, "*b g"]
+    mean: Float[Array | np.ndarray, "*b g"]
+    variance: Float[Array | np.ndarray, "*b g"]
 
 
 class GroupNorm(nn.Module):
@@ -189,7 +190,7 @@ class GroupNorm(nn.Module):
             return mean, jax.nn.relu(self._group_mean(jnp.square(x)) - jnp.square(mean))
         return mean, self._group_mean(jnp.square(x - mean))
 
-    def _by_channel(self, x: Array) -> Callable[[Array], Array]:
+    def _by_channel(self, x: Array) -> Callable[[Array | np.ndarray], Array]:
         """What gives each channel its group's value."""
         return lambda moment: jnp.repeat(moment, x.shape[-1] // self.num_groups)
 
