@@ -11,6 +11,7 @@ ColorFix = Literal["adain", "wavelet", "none"]
 # Of numpy for finished pictures, of jax where the fix is part of the training.
 Pixels = Float[np.ndarray | jax.Array, "h w c"]
 Statistic = Float[np.ndarray | jax.Array, " c"]
+Statistics = tuple[Statistic, Statistic]
 
 
 def adain(result: Pixels, reference: Pixels) -> Pixels:
@@ -18,9 +19,19 @@ def adain(result: Pixels, reference: Pixels) -> Pixels:
 
     Adaptive instance normalisation as in StableSR and TVT: sample variance plus 1e-5, for pixels in [0, 1].
     """
-    mean, deviation = _statistics(result)
-    reference_mean, reference_deviation = _statistics(reference)
-    return (result - mean) * (reference_deviation / deviation) + reference_mean
+    return match(result, _statistics(result), _statistics(reference))
+
+
+def match(image: Pixels, own: Statistics, wanted: Statistics) -> Pixels:
+    """`image`, whose mean and deviation are `own`, with those `wanted`."""
+    return (image - own[0]) * (wanted[1] / own[1]) + wanted[0]
+
+
+def statistics_of(total: np.ndarray, total_of_squares: np.ndarray, count: int) -> Statistics:
+    """Mean and deviation of each channel, as `adain` takes them, from sums over `count` pixels."""
+    mean = total / count
+    variance = (total_of_squares - count * mean**2).clip(0) / max(count - 1, 1)
+    return mean.astype(np.float32), np.sqrt(variance + 4e-5).astype(np.float32)
 
 
 def wavelet(result: Pixels, reference: Pixels) -> Pixels:
@@ -48,7 +59,7 @@ def _blur(image: Pixels, dilation: int, axis: int) -> Pixels:
     return numpy.moveaxis(blurred, 0, axis)
 
 
-def _statistics(image: Pixels) -> tuple[Statistic, Statistic]:
+def _statistics(image: Pixels) -> Statistics:
     numpy = _numpy_of(image)
     precise = numpy.result_type(float)
     flat = image.reshape(-1, image.shape[-1])

@@ -16,7 +16,7 @@ VAE_CONFIG = AutoencoderKLConfig(
 )
 UNET_CONFIG = UNet2DConditionConfig(
     block_out_channels=(8, 16),
-    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
     layers_per_block=1,
     attention_heads=(1, 2),
     cross_attention_dim=8,
@@ -31,6 +31,12 @@ def compilation_cache(tmp_path_factory):
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def small_programs(monkeypatch):
+    """Small pictures in small programs: tests need not wait for more."""
+    monkeypatch.setattr("tvt_jax.inference.plan.SMALLEST_WHOLE", 32)
 
 
 @pytest.fixture(scope="session")

@@ -1,76 +1,88 @@
-from fractions import Fraction
+import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from tvt_jax.inference.tiling import blend_tiles, gaussian_weights, starts
+from tvt_jax.inference.tiling import Axis, Grid, spread
+
+LENGTHS = [1, 3, 100, 255, 256, 257, 300, 641, 1000, 3001]
 
 
-def latent(height, width):
-    return np.random.default_rng(0).normal(size=(2, height, width, 4)).astype(np.float32)
+def axis(pixels, tile=96):
+    return Axis(pixels=pixels, factor=4, tile=tile, overlap=48, padding=16, unit=8)
 
 
-@pytest.mark.parametrize(
-    ("length", "tile", "overlap"), [(128, 96, 32), (96, 96, 32), (97, 96, 32), (300, 96, 32), (50, 96, 32)]
-)
-def test_tiles_cover_the_whole_and_end_flush(length, tile, overlap):
-    begins = starts(length, tile, overlap)
-    assert begins[0] == 0
-    assert begins[-1] + tile == max(length, tile)
-    assert all(b - a <= tile - overlap for a, b in pairwise(begins))
-    assert len(set(begins)) == len(begins)
+@pytest.mark.parametrize("tile", [96, 160, 288])
+@pytest.mark.parametrize("pixels", LENGTHS)
+def test_tiles_cover_the_padded_picture_and_overlap(pixels, tile):
+    tiles = axis(pixels, tile)
+    assert tiles.starts[0] == 0
+    assert tiles.extent >= math.ceil(pixels / 4) + 2 * 16
+    assert all(start % 8 == 0 for start in tiles.starts)
+    assert all(tile - (b - a) >= 48 for a, b in pairwise(tiles.starts))
 
 
-def test_weights_are_the_release_s_gaussian():
-    weights = gaussian_weights(96, 96)[:, 0, 0]
-    # The release's formula along one side, without its constant factor.
-    x = np.arange(96)
-    expected = np.exp(-((x - 47.5) ** 2) / 96**2 / (2 * 0.01))
-    np.testing.assert_allclose(weights / weights.max(), expected / expected.max(), rtol=1e-6)
+@pytest.mark.parametrize("pixels", LENGTHS)
+def test_parts_are_the_picture_and_each_has_some_of_it(pixels):
+    tiles = axis(pixels)
+    indices = range(len(tiles.starts))
+    pieces = [tiles.pixel_part(i) for i in indices]
+    assert pieces[0][0] == 0
+    assert pieces[-1][1] == pixels
+    assert all(a[1] == b[0] for a, b in pairwise(pieces))
+    assert all(begin < end for begin, end in pieces)
+    parts = [tiles.part(i) for i in indices]
+    assert (parts[0][0], parts[-1][1]) == (0, tiles.extent)
+    assert all(a[1] == b[0] for a, b in pairwise(parts))
 
 
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 40), (16, 61), (9, 50), (33, 34)])
-def test_a_pointwise_function_is_the_same_tiled(height, width):
-    z = latent(height, width)
-    tiled = blend_tiles(lambda part: np.tanh(part) * 2 + part, z, tile=16, overlap=5)
-    # 1e-6: a weighted mean of equal numbers, in float32.
-    np.testing.assert_allclose(tiled, np.tanh(z) * 2 + z, atol=1e-6)
+@pytest.mark.parametrize("pixels", LENGTHS)
+def test_parts_lie_within_tiles_far_from_their_borders(pixels):
+    tiles = axis(pixels)
+    for i, start in enumerate(tiles.starts):
+        begin, end = tiles.part(i)
+        assert begin == 0 or begin - start >= 24
+        assert end == tiles.extent or start + 96 - end >= 24
 
 
-@pytest.mark.parametrize("factor", [Fraction(1, 4), 4])
-def test_a_function_that_changes_the_size(factor):
-    z = latent(48, 80)
-
-    def resample(part):
-        return part.repeat(4, 1).repeat(4, 2) if factor == 4 else part[:, ::4, ::4]
-
-    tiled = blend_tiles(resample, z, tile=32, overlap=8, factor=factor)
-    np.testing.assert_allclose(tiled, resample(z), atol=1e-6)
-
-
-def test_tiles_that_disagree_leave_no_seam():
-    offsets = iter(range(100))
-    z = np.zeros((1, 8, 500, 4), np.float32)
-    blended = blend_tiles(lambda part: part + np.float32(next(offsets)), z, tile=96, overlap=32)[0, 0, :, 0]
-    # Neighbouring tiles differ by 1. The ratio of their weights is exp(2 * 64 * x / (96^2 * 2 * 0.01)), so the
-    # mean goes over from one to the other as a sigmoid whose steepest slope is 0.69 / 4 a pixel, and no more than that.
-    assert np.diff(blended).max() < 0.18
-    assert np.diff(blended).min() > -1e-5
+@pytest.mark.parametrize("pixels", LENGTHS)
+def test_weights_sum_to_one_and_vanish_at_borders_within_the_picture(pixels):
+    tiles = axis(pixels)
+    total = np.zeros(tiles.extent)
+    for i, start in enumerate(tiles.starts):
+        weights = tiles.weights(i)
+        total[start : start + 96] += weights
+        assert i == 0 or not weights[:12].any()
+        assert i == len(tiles.starts) - 1 or not weights[-12:].any()
+    np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
-def test_every_tile_has_one_shape():
-    shapes = set()
-    blend_tiles(lambda part: shapes.add(part.shape) or part, latent(45, 70), tile=16, overlap=5)
-    assert shapes == {(2, 16, 16, 4)}
+def test_a_box_is_the_part_in_shares_of_the_tile():
+    tiles = axis(300)  # 75 latent pixels between 16 and 91: one tile of 96 would not hold 107
+    assert tiles.starts == [0, 16]
+    assert tiles.cuts[1] == 56
+    assert tiles.span(0) == (16 / 96, 56 / 96)
+    assert tiles.span(1) == (40 / 96, (91 - 16) / 96)
 
 
-def test_progress_sees_every_tile():
-    seen = []
-    blend_tiles(lambda part: part, latent(16, 38), 16, 5, progress=lambda tiles: seen.extend(tiles) or tiles)
-    assert seen == [(0, 0), (0, 11), (0, 22)]
+def test_a_grid_s_tiles_fill_the_plane():
+    grid = Grid(axis(500), axis(700))
+    plane = np.zeros(grid.shape)
+    for tile in grid.tiles:
+        plane[grid.part(tile)] += 1
+    assert (plane == 1).all()
+    picture = np.zeros((500, 700))
+    for tile in grid.tiles:
+        picture[grid.pixel_part(tile)] += 1
+    assert (picture == 1).all()
 
 
-def test_an_overlap_as_large_as_the_tile_is_an_error():
-    with pytest.raises(ValueError, match="smaller than the tile"):
-        blend_tiles(lambda part: part, latent(8, 8), tile=4, overlap=4)
+def test_some_tiles_are_spread_evenly():
+    tiles = Grid(axis(2000), axis(3000)).tiles
+    chosen = spread(tiles, 8)
+    places = [tiles.index(tile) for tile in chosen]
+    assert len(set(places)) == 8
+    steps = np.diff(places)
+    assert steps.max() - steps.min() <= 1
+    assert spread(tiles[:3], 8) == tiles[:3]

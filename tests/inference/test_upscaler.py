@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,9 +9,8 @@ import tvt_jax
 from tests.inference.weird import FILES
 from tvt_jax.inference import Upscaler
 from tvt_jax.inference.images import read_picture
-from tvt_jax.inference.memory import _free_bytes
-from tvt_jax.inference.networks import UNet, apply
-from tvt_jax.inference.upscaler import _bucket
+from tvt_jax.inference.networks import run_whole
+from tvt_jax.inference.statistics import Norms
 from tvt_jax.model_folder import write_model
 
 
@@ -27,22 +25,21 @@ def as_input(image):
     return image[None].astype(np.float32) / 127.5 - 1
 
 
-def test_restore_is_the_formula(folder, upscaler):
-    x = as_input(photo(64, 64))
+def test_a_whole_picture_goes_by_the_formula(folder, upscaler):
+    """Of what the networks see: how it is padded, and what of it the norms see, has its own tests."""
+    x, text = as_input(photo(64, 64)), folder.prompt_embedding[None]
     z = 0.5 * upscaler.vae.encode(x).mean
-    noise = np.asarray(upscaler.unet(z, np.array([1]), folder.prompt_embedding[None]), np.float64)
+    noise = np.asarray(upscaler.unet(z, np.array([1]), text), np.float64)
     # The product over DDPM's first two steps of 1 - beta, beta as in SD's scaled linear schedule.
     alpha = np.prod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000)[:2] ** 2)
     clean = (np.asarray(z, np.float64) - np.sqrt(1 - alpha) * noise) / np.sqrt(alpha)
-    expected = upscaler.vae.decode(clean.astype(np.float32) / 0.5).clip(-1, 1)
+    expected = upscaler.vae.decode(clean.astype(np.float32) / 0.5)
+    networks = (upscaler.vae.network, upscaler.unet.network)
+    params = (upscaler.vae.params, upscaler.unet.params)
+    norms = Norms(np.array([[0, 1, 0, 1]], np.float32))
+    result = run_whole(networks, 1, params, x, np.zeros(z.shape, np.float32), text, norms)
     # 1e-4: float32 against float64 before the decoder.
-    np.testing.assert_allclose(upscaler.restore(x), expected, atol=1e-4)
-
-
-def test_restore_pads_by_reflection_and_cuts_off(upscaler):
-    x = as_input(photo(13, 50))
-    padded = np.pad(x, [(0, 0), (0, 51), (0, 14), (0, 0)], mode="reflect")
-    np.testing.assert_array_equal(upscaler.restore(x), upscaler.restore(padded)[:, :13, :50])
+    np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
 def test_text_embedding_matters(folder, upscaler):
@@ -128,72 +125,79 @@ def test_color_fix_gives_the_colors_back(folder, fix):
     assert np.abs(drift[fix]).max() < 0.5 * np.abs(drift["none"]).max()
 
 
-def test_tiles_of_a_pointwise_network_change_nothing(folder, monkeypatch):
-    monkeypatch.setattr(UNet, "__call__", pointwise)
-    x = as_input(photo(64, 128))
-    # 1e-5: the blended mean of equal numbers, through the decoder.
-    np.testing.assert_allclose(Upscaler(folder, tile=32).restore(x), Upscaler(folder).restore(x), atol=1e-5)
-
-
-def pointwise(self, z, t, text_embedding=None):
-    return jnp.tanh(z) * 3
-
-
-def test_a_picture_no_larger_than_a_tile_is_not_tiled(folder, upscaler):
+def test_a_picture_no_larger_than_a_batch_of_tiles_is_not_tiled(folder, upscaler):
     image = photo(16, 16)
-    np.testing.assert_array_equal(Upscaler(folder, tile=32).upscale(image), upscaler.upscale(image))
-
-
-def test_the_vae_is_tiled_too(folder, monkeypatch):
-    monkeypatch.setattr("tvt_jax.inference.upscaler.VAE_TILES", 1)
-    x = as_input(photo(64, 128))
-    whole, tiled = (Upscaler(folder, tile=tile).restore(x) for tile in (None, 32))
-    assert tiled.shape == whole.shape
-    # Group norms see a tile and not the whole, which changes contrast and hue a little; a shift of a tile by a few
-    # pixels would be several times as much.
-    assert np.corrcoef(tiled.ravel(), whole.ravel())[0, 1] > 0.9
+    np.testing.assert_array_equal(Upscaler(folder, tile=96).upscale(image), upscaler.upscale(image))
 
 
 def test_too_large_for_the_memory_is_said(folder, monkeypatch):
-    monkeypatch.setattr("tvt_jax.inference.memory._free_bytes", lambda: 2_000_000)
-    with pytest.raises(MemoryError, match=r"needs about 0\.1 GB of memory and 0\.0 are free: work in tiles"):
+    monkeypatch.setattr("tvt_jax.inference.plan.free_host_bytes", lambda: 2_000_000)
+    with pytest.raises(MemoryError, match=r"needs about \d\.\d GB of memory and 0\.0 are free"):
         Upscaler(folder).restore(as_input(photo(500, 500)))
 
 
-def test_free_memory_is_read(tmp_path):
-    (tmp_path / "meminfo").write_text(
-        "MemTotal:       24000000 kB\nMemAvailable:   19000000 kB\nHugePages_Total:       0\n"
-    )
-    assert _free_bytes(tmp_path / "meminfo") == 19_000_000 * 1024
-    assert _free_bytes(tmp_path / "none") is None
+def test_a_device_that_runs_out_of_memory_gets_smaller_tiles(folder, upscaler, monkeypatch, capsys):
+    sides = []
+
+    def run_out(*inputs):
+        sides.append(inputs[3].shape[1] // 2)
+        if len(sides) == 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+        return run_whole(*inputs)
+
+    monkeypatch.setattr("tvt_jax.inference.upscaler.run_whole", run_out)
+    image = photo(8, 8)
+    np.testing.assert_array_equal(Upscaler(folder).upscale(image), upscaler.upscale(image))
+    assert capsys.readouterr().err == "the device's memory ran out: going on with tiles of 144 latent pixels\n"
+
+
+@pytest.mark.parametrize(
+    ("image", "what"),
+    [
+        (np.zeros((4, 4, 3)), r"float64 \[4, 4, 3\]"),
+        (np.zeros((4, 4, 5), np.uint8), r"uint8 \[4, 4, 5\]"),
+        (np.zeros((0, 4, 3), np.uint8), r"uint8 \[0, 4, 3\]"),
+        (np.zeros(4, np.uint8), r"uint8 \[4\]"),
+    ],
+)
+def test_what_is_no_picture_is_refused(upscaler, image, what):
+    with pytest.raises(ValueError, match=rf"upscale takes a PIL image or uint8 .* not {what}"):
+        upscaler.upscale(image)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "CMYK"])
+def test_pil_images_are_upscaled(upscaler, mode):
+    image = Image.fromarray(photo(5, 4)).convert(mode)
+    expected = upscaler.upscale(np.asarray(image if mode not in ("P", "CMYK") else image.convert("RGB")))
+    np.testing.assert_array_equal(upscaler.upscale(image).squeeze(), expected)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.full((1, 8, 8, 3), 255.0), r"floats in \[-1, 1\], and these go from 255 to 255"),
+        (np.full((1, 8, 8, 3), np.nan), "these go from nan to nan"),
+        (np.zeros((1, 8, 8, 3), np.uint8), r"not uint8 \[1, 8, 8, 3\]"),
+        (np.zeros((8, 8, 3)), r"not float64 \[8, 8, 3\]"),
+    ],
+)
+def test_restore_refuses_what_is_out_of_range(upscaler, x, message):
+    with pytest.raises(ValueError, match=message):
+        upscaler.restore(x)
 
 
 def test_few_sizes_are_compiled(upscaler):
     upscaler.upscale(photo(16, 16))
-    programs = apply._cache_size()
+    programs = run_whole._cache_size()
     for height, width in [(1, 1), (3, 16), (16, 2), (7, 7)]:
         upscaler.upscale(photo(height, width))
-    assert apply._cache_size() == programs
-
-
-@pytest.mark.parametrize("multiple", [16, 64, 192])
-def test_padding_is_bounded(multiple):
-    for length in range(1, 5000, 7):
-        padded = _bucket(length, multiple)
-        assert padded % multiple == 0
-        assert length <= padded < length + max(multiple, 64, length / 16) * (1 if multiple != 192 else 16)
-    assert len({_bucket(length, 64) for length in range(1024, 4096)}) < 40
+    assert run_whole._cache_size() == programs
 
 
 def test_rows_over_devices_change_nothing(folder, upscaler):
     x = as_input(photo(64, 64))
     # 1e-5: sums in another order.
     np.testing.assert_allclose(Upscaler(folder, device_rows=4).restore(x), upscaler.restore(x), atol=1e-5)
-
-
-def test_rows_are_padded_to_a_multiple_of_the_devices(folder, upscaler):
-    assert upscaler.padded_size(100, 100) == (128, 128)
-    assert Upscaler(folder, device_rows=3).padded_size(100, 100) == (192, 128)
 
 
 def test_bfloat16_is_close(folder, upscaler):
@@ -219,10 +223,14 @@ def test_a_vae_alone_encodes_but_does_not_restore(folder):
 
 
 def test_bad_options_are_errors(folder):
-    with pytest.raises(ValueError, match="tile=8 is too small"):
-        Upscaler(folder, tile=8)
+    with pytest.raises(ValueError, match="tile=95 is too small, use at least 96"):
+        Upscaler(folder, tile=95)
     with pytest.raises(ValueError, match="drop tile or device_rows"):
         Upscaler(folder, tile=96, device_rows=2)
+    with pytest.raises(ValueError, match="dtype='float16' isn't known, use one of float32, bfloat16"):
+        Upscaler(folder, dtype="float16")
+    with pytest.raises(ValueError, match="color_fix='lab' isn't known, use one of adain, wavelet, none"):
+        Upscaler(folder, color_fix="lab")
     with pytest.raises(ValueError, match=r"device_rows=5, but jax sees 4 device\(s\)"):
         Upscaler(folder, device_rows=5)
     with pytest.raises(ValueError, match=r"no prompt_embedding\.safetensors"):

@@ -5,8 +5,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tvt_jax.inference.images import FORMATS, READABLE, Picture, check_size, format_of, read_picture, write_picture
-from tvt_jax.inference.upscaler import Scale, Upscaler
+from tvt_jax.inference.check import Scale
+from tvt_jax.inference.images import (
+    FORMATS,
+    READABLE,
+    Picture,
+    check_size,
+    format_of,
+    read_picture,
+    size_of,
+    write_picture,
+)
+from tvt_jax.inference.upscaler import Upscaler
 
 Pair = tuple[Path, Path]
 
@@ -53,6 +63,8 @@ def upscale_files(upscaler: Upscaler, pairs: list[Pair], scale: Scale | None) ->
 
 def upscale_file(upscaler: Upscaler, source: Path, target: Path, scale: Scale | None) -> None:
     """Upscale one file; `target` is written whole or not at all."""
+    if size := size_of(source):
+        upscaler.check_fits(*size)
     picture = read_picture(source)
     height, width = picture.pixels.shape[:2]
     check_size(target, *upscaler.result_size(height, width, scale))

@@ -45,14 +45,14 @@ def upscale(
         scale: 1 to 8, fractions too
         prompt: what the picture shows; the default is the model's own prompt
         color_fix: how the input's colours are given back; the default is the model's own way
-        tile: work in overlapping tiles of this many latent pixels (96 is usual), for pictures too large for the memory
+        tile: side of the tiles for large pictures, in latent pixels; the default is the largest that fits the memory
         dtype: what the networks compute in
         device_rows: split each picture's rows over this many devices
     """
     # Imported here because jax takes a second to load, and --help shouldn't.
     from tvt_jax.inference import load
     from tvt_jax.inference.batch import pair_files, upscale_files
-    from tvt_jax.inference.upscaler import check_scale
+    from tvt_jax.inference.check import check_scale
 
     check_scale(scale)
     pairs = pair_files(source, target)

@@ -112,14 +112,34 @@ def spread_color(color: UInt8[np.ndarray, "h w c"], alpha: UInt8[np.ndarray, "h 
     return palette[labels]
 
 
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Height and width of the picture at `path`, upright or not, from its header; None where Pillow can't tell."""
+    # Decoders raise whatever they like on a broken file, and reading it whole tells what is wrong.
+    with suppress(Exception), Image.open(path) as image:
+        return image.height, image.width
+    return None
+
+
+def pixels_of(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+    """Give the pixels of an image of any mode, upright: grey, grey and alpha, RGB or RGBA.
+
+    Raises:
+        ValueError: it has 32 bits a channel.
+    """
+    return _from_image(image).pixels
+
+
 def _decode(data: bytes) -> Picture:
-    image = _open_deep(data) if _bits(data) == 16 else Image.open(io.BytesIO(data))
-    with image:
-        icc_profile = image.info.get("icc_profile")
-        image = ImageOps.exif_transpose(image)
-        if image.mode == "CMYK":
-            image, icc_profile = _cmyk_to_rgb(image, icc_profile), None
-        image = _plain(image)
+    with _open_deep(data) if _bits(data) == 16 else Image.open(io.BytesIO(data)) as image:
+        return _from_image(image)
+
+
+def _from_image(image: Image.Image) -> Picture:
+    icc_profile = image.info.get("icc_profile")
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "CMYK":
+        image, icc_profile = _cmyk_to_rgb(image, icc_profile), None
+    image = _plain(image)
     space = b"GRAY" if image.mode in ("L", "LA") else b"RGB "
     # Bytes 16-20 of an ICC header name the colour space: a profile for another one would make the result unreadable.
     keep = icc_profile is not None and icc_profile[16:20] == space

@@ -1,38 +1,91 @@
-"""How much memory a picture takes, so that a batch is told before the system ends it."""
+"""How much memory is free, and how much a picture takes, so that tiles fit and what can't fit is told beforehand."""
 
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
+from tvt_jax.inference.tiling import Grid
+from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 
 # Live at once in the decoder at full resolution, in maps of its widest level there; from XLA's memory analysis of
 # decoders of 16 and 128 channels (6.9 and 6.7).
 MAPS_ALIVE = 7
-# The picture itself, in float32 several times over, and what XLA's CPU runtime takes; measured at 1 and 4 megapixels.
-BYTES_PER_PIXEL = 170
+# Inputs and results of the programs at full resolution, in float32, and what is made of them.
+BYTES_PER_TILED_PIXEL = 60
+# Python, jax and the compiled programs.
+BASE = 700_000_000
+# The result as uint8; adain's two passes keep it in float16 besides.
+BYTES_PER_PIXEL = 3
+ADAIN_BYTES_PER_PIXEL = 6
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
 
 
-def restore_bytes(config: AutoencoderKLConfig, dtype: jnp.dtype, pixels: int, at_once: int) -> int:
-    """Peak memory of restoring `pixels` of which the networks see `at_once`; the decoder at full resolution decides."""
-    return MAPS_ALIVE * config.block_out_channels[0] * dtype.itemsize * at_once + BYTES_PER_PIXEL * pixels
+def device_bytes(
+    vae: AutoencoderKLConfig, unet: UNet2DConditionConfig, dtype: jnp.dtype, grid: Grid, batch: int
+) -> int:
+    """Peak memory of the networks over `batch` tiles at a time: the decoder's at full resolution, or attention's."""
+    latents = batch * grid.rows.tile * grid.columns.tile
+    maps = MAPS_ALIVE * vae.block_out_channels[0] * dtype.itemsize + BYTES_PER_TILED_PIXEL
+    return max(latents * vae.downsampling**2 * maps, batch * attention_bytes(unet, grid))
 
 
-def check_memory(needed: int) -> None:
-    """Raise MemoryError if `needed` bytes aren't free.
-
-    Accelerators say so themselves; on a CPU the system would end the program without a word, so Linux is asked before.
-    """
-    free = _free_bytes()
-    if jax.default_backend() == "cpu" and free is not None and needed > free:
-        raise MemoryError(
-            f"needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} are free: work in tiles (--tile 96)"
-        )
+def attention_bytes(unet: UNet2DConditionConfig, grid: Grid) -> int:
+    """Give the scores of one block of queries in float32, twice, at the finest level that attends."""
+    level = finest_attention(unet)
+    tokens = (grid.rows.tile >> level) * (grid.columns.tile >> level)
+    return 2 * 4 * unet.attention_heads[level] * min(tokens, 1024) * tokens
 
 
-def _free_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+def finest_attention(unet: UNet2DConditionConfig) -> int:
+    """Give the first level that attends; the last one does in the middle block."""
+    return [*unet.down_block_types[:-1], CROSS_ATTENTION_BLOCK].index(CROSS_ATTENTION_BLOCK)
+
+
+def host_bytes(vae: AutoencoderKLConfig, grid: Grid, whole: bool, adain: bool) -> int:
+    """Give what is held of a picture as a whole: the result, and latents before and after restoration."""
+    pixels = grid.rows.pixels * grid.columns.pixels
+    planes = 0 if whole else 2 * 4 * vae.latent_channels * grid.shape[0] * grid.shape[1]
+    return pixels * (BYTES_PER_PIXEL + adain * ADAIN_BYTES_PER_PIXEL) + planes
+
+
+def free_host_bytes(meminfo: Path = _MEMINFO, cgroups: Path = _CGROUPS) -> int | None:
+    """Give what the system, or the container's limit, leaves; None where neither is told."""
+    told = [free for free in (_available(meminfo), _left_v2(cgroups), _left_v1(cgroups / "memory")) if free is not None]
+    return min(told, default=None)
+
+
+def free_device_bytes() -> int | None:
+    """Give what the accelerator has left, by its own figures; None on a CPU, or where it has none."""
+    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    if not stats or "bytes_limit" not in stats:
+        return None
+    return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+
+
+def _available(meminfo: Path) -> int | None:
     if not meminfo.is_file():
         return None
     fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def _left_v2(folder: Path) -> int | None:
+    return _left(folder / "memory.max", folder / "memory.current", folder / "memory.stat", "inactive_file")
+
+
+def _left_v1(folder: Path) -> int | None:
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
+    limit, used, stat = (folder / name for name in names)
+    return _left(limit, used, stat, "total_inactive_file")
+
+
+def _left(limit: Path, used: Path, stat: Path, cache: str) -> int | None:
+    """Give the limit less what is used, of which the system gives up the cache of files when asked for memory."""
+    if not (limit.is_file() and used.is_file()) or limit.read_text().strip() == "max":
+        return None
+    fields = dict(line.split() for line in stat.read_text().splitlines()) if stat.is_file() else {}
+    return int(limit.read_text()) - int(used.read_text()) + int(fields.get(cache, 0))

@@ -1,12 +1,10 @@
 """A model folder at work: enlarge, restore in one step, give the colours back."""
 
-import math
 import os
-from collections.abc import Callable
-from fractions import Fraction
-from functools import partial
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,36 +16,34 @@ from tqdm import tqdm
 
 from tvt_jax import compilation_cache
 from tvt_jax.colour import COLOR_FIXES, ColorFix
-from tvt_jax.diffusion import restore_latent
 from tvt_jax.hub import fetch
+from tvt_jax.inference.check import Scale, check_choice, check_floats, check_scale, to_pixels
+from tvt_jax.inference.finish import join, paint
 from tvt_jax.inference.images import resize, spread_color, to_grey
-from tvt_jax.inference.memory import check_memory, restore_bytes
-from tvt_jax.inference.networks import VAE, Images, Text, UNet
+from tvt_jax.inference.networks import VAE, Text, UNet, run_whole
+from tvt_jax.inference.plan import SMALLEST_TILE, Plan, Planner
 from tvt_jax.inference.prompt import with_prompt
-from tvt_jax.inference.tiling import blend_tiles
+from tvt_jax.inference.restoration import Decoded, Restoration, noise
+from tvt_jax.inference.statistics import Norms
+from tvt_jax.inference.tiling import Grid, Tile
+from tvt_jax.inference.windows import Enlarged, Given, Source
 from tvt_jax.model_folder import ModelFolder, read_model
-from tvt_jax.pixels import from_uint8, to_uint8
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained" / "tiny"
-LARGEST_SCALE = 8
+DTYPES = ("float32", "bfloat16")
 # A strip is not enlarged first to more than this many times the smallest side: its result would fill the memory.
 LONGEST_STRIP = 4
-SMALLEST_TILE = 32
-# A VAE's tile in tiles of the UNet: four times as large, its group norms see as much of the image as memory allows.
-VAE_TILES = 4
 
-Scale = float | int
-Map = Float[Array | np.ndarray, "b h w c"]
-Pixels = UInt8[np.ndarray, "h w c"]
+Result = TypeVar("Result")
 
 
 def load(
     model: str | os.PathLike[str] | None = None,
     *,
     prompt: str | None = None,
-    color_fix: ColorFix | None = None,
+    color_fix: str | None = None,
     tile: int | None = None,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: str = "float32",
     device_rows: int = 1,
     progress: bool = False,
 ) -> "Upscaler":
@@ -79,9 +75,9 @@ class Upscaler:
         self,
         folder: ModelFolder,
         *,
-        color_fix: ColorFix | None = None,
+        color_fix: str | None = None,
         tile: int | None = None,
-        dtype: Literal["float32", "bfloat16"] = "float32",
+        dtype: str = "float32",
         device_rows: int = 1,
         progress: bool = False,
     ) -> None:
@@ -89,19 +85,21 @@ class Upscaler:
 
         Args:
             folder: the model.
-            color_fix: how the input's colours are given back; None is what the card says.
-            tile: run the UNet over tiles of this many latent pixels, and the VAE over tiles of four times as many,
-                overlapping by a third; None is the whole image.
-            dtype: what the networks compute in, and their weights are held in.
-            device_rows: split the image's rows over this many devices.
+            color_fix: how the input's colours are given back, `adain`, `wavelet` or `none`; None is what the card says.
+            tile: side of a tile in latent pixels; None is the largest that fits what memory is free.
+            dtype: what the networks compute in, and their weights are held in: `float32` or `bfloat16`.
+            device_rows: split the image's rows over this many devices, which then hold it whole.
             progress: show a progress bar over the tiles of an image.
 
         Raises:
-            ValueError: the tile is too small or asked for together with device_rows, there are fewer devices than
-                device_rows, or the UNet has no prompt embedding.
+            ValueError: an option isn't known, the tile is too small or asked for together with device_rows, there are
+                fewer devices than device_rows, or the UNet has no prompt embedding.
         """
+        check_choice("dtype", dtype, DTYPES)
+        if color_fix is not None:
+            check_choice("color_fix", color_fix, tuple(COLOR_FIXES))
         if tile is not None and tile < SMALLEST_TILE:
-            raise ValueError(f"tile={tile} is too small, use at least {SMALLEST_TILE} latent pixels (96 is usual)")
+            raise ValueError(f"tile={tile} is too small, use at least {SMALLEST_TILE} latent pixels, or none")
         if tile is not None and device_rows > 1:
             raise ValueError("a picture is either worked on in tiles or split over devices: drop tile or device_rows")
         if not 1 <= device_rows <= jax.device_count():
@@ -112,23 +110,27 @@ class Upscaler:
         self.card = folder.card
         self.vae = VAE(folder, jnp.dtype(dtype), everywhere)
         self.unet = None if folder.unet is None else UNet(folder, jnp.dtype(dtype), everywhere)
-        self._color_fix = COLOR_FIXES[color_fix or folder.card.color_fix]
-        self._tile = tile
+        self._color_fix = cast(ColorFix, color_fix or folder.card.color_fix)
         self._progress = progress
-        self._dtype = jnp.dtype(dtype)
+        self._planner = None
+        if self.unet is not None:
+            adain = self._color_fix == "adain"
+            self._planner = Planner(self.vae.config, self.unet.config, jnp.dtype(dtype), adain, tile, device_rows)
 
-    def upscale(self, image: Pixels | UInt8[np.ndarray, "h w"], scale: Scale | None = None) -> np.ndarray:
+    def upscale(self, image: np.ndarray | Image.Image, scale: Scale | None = None) -> np.ndarray:
         """Enlarge a picture to (round(h * scale), round(w * scale)), with the channels it has.
 
         Args:
-            image: uint8 of any size; grey (h w, or h w 1), grey and alpha, RGB or RGBA.
+            image: a PIL image, or uint8 of any size; grey (h w, or h w 1), grey and alpha, RGB or RGBA.
             scale: 1 to 8, None is the card's. The network always works at the card's scale, the one it was trained
                 for; for another one its result is resized (Lanczos).
 
         Raises:
-            ValueError: the scale is out of range or the model has no UNet.
+            MemoryError: it would not fit, as far as that can be told.
+            ValueError: the scale is out of range, this is no picture, or the model has no UNet.
         """
         scale = check_scale(self.card.scale if scale is None else scale)
+        image = to_pixels(image)
         if image.ndim == 2:
             return self.upscale(image[..., None], scale)[..., 0]
         if image.shape[-1] in (2, 4):
@@ -137,7 +139,8 @@ class Upscaler:
             return np.dstack([color, resize(alpha, color.shape[:2], Image.Resampling.BICUBIC)])
         if image.shape[-1] == 1:
             return to_grey(self.upscale(np.repeat(image, 3, axis=-1), scale))[..., None]
-        result = self._enlarge(self._at_working_size(image))
+        source = Enlarged(self._at_working_size(image), self.card.scale)
+        result = self._work(source, None, lambda decoded, grid: paint(decoded, grid, source, self._color_fix))
         size = self.result_size(image.shape[0], image.shape[1], scale)
         return result if size == result.shape[:2] else resize(result, size, Image.Resampling.LANCZOS)
 
@@ -146,88 +149,80 @@ class Upscaler:
         scale = check_scale(self.card.scale if scale is None else scale)
         return round(height * scale), round(width * scale)
 
-    def restore(self, x: Images, text_embedding: Text | None = None) -> Float[np.ndarray, "b h w 3"]:
+    def check_fits(self, height: int, width: int) -> None:
+        """Raise MemoryError if a picture of `height` x `width` pixels can't be upscaled in the memory that is free."""
+        if self._planner is not None:
+            height, width = self._working_size(height, width)
+            self._planner.plan(height * self.card.scale, width * self.card.scale)
+
+    def restore(self, x: Array | np.ndarray, text_embedding: Text | None = None) -> Float[np.ndarray, "b h w 3"]:
         """Restore images in [-1, 1] of any size that have been enlarged already; the result is clipped to [-1, 1].
 
-        They are padded by reflection, on the right and below, to one of a few sizes, so that few programs are compiled.
-
         Args:
-            x: the images.
+            x: floats, b h w 3.
             text_embedding: an encoded prompt an image; None is the folder's own prompt.
 
         Raises:
             MemoryError: it would not fit, as far as that can be told.
-            ValueError: the model has no UNet.
+            ValueError: the model has no UNet, or `x` isn't such images.
         """
-        if self.unet is None:
-            raise ValueError("this model folder has no UNet: its VAE encodes and decodes, but restores nothing")
-        height, width = x.shape[1:3]
-        shape = self.padded_size(height, width)
-        padding = [(0, 0), (0, shape[0] - height), (0, shape[1] - width), (0, 0)]
-        padded = np.pad(np.asarray(x, np.float32), padding, mode="reflect")
-        unit = self.vae.config.downsampling
-        predict = partial(self._predict_noise, text_embedding=text_embedding)
-        self._check_memory(padded.shape)
-        z = self._tiled("encode", self._encode, padded, VAE_TILES, unit, Fraction(1, unit))
-        clean = restore_latent(jnp.asarray(z), predict, self.card.time_step)
-        restored = self._tiled("decode", self.vae.to_image, clean, VAE_TILES, 1, unit)
-        return np.asarray(restored)[:, :height, :width].clip(-1, 1)
+        images = check_floats(np.asarray(x))
+        texts = (
+            [None] * len(images) if text_embedding is None else [text_embedding[i : i + 1] for i in range(len(images))]
+        )
+        return np.stack([self._restore(image, text) for image, text in zip(images, texts, strict=True)])
 
-    def padded_size(self, height: int, width: int) -> tuple[int, int]:
-        """Give the size that images of `height` x `width` pixels are padded to before the networks see them."""
-        levels = len(self.unet.config.block_out_channels) if self.unet else 1
-        multiple = self.vae.config.downsampling * 2 ** (levels - 1)
-        rows = self._split_rows.mesh.size
-        return _bucket(height, multiple * rows), _bucket(width, multiple)
+    def _restore(self, image: np.ndarray, text: Text | None) -> Float[np.ndarray, "h w 3"]:
+        return self._work(Given(image), text, lambda decoded, grid: join(decoded, grid, image.shape[:2]))
+
+    def _work(self, source: Source, text: Text | None, use: Callable[[Iterable[Decoded], Grid], Result]) -> Result:
+        """Let `use` have the decoded tiles; where a device runs out of memory, again with half the tile."""
+        if self._planner is None:
+            raise ValueError("this model folder has no UNet: its VAE encodes and decodes, but restores nothing")
+        while True:
+            plan = self._planner.plan(*source.size)
+            try:
+                return use(self._decoded(plan, source, text), plan.grid)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error) or not self._planner.halve():
+                    raise
+                tile = self._planner.largest
+                tqdm.write(f"the device's memory ran out: going on with tiles of {tile} latent pixels", file=sys.stderr)
+
+    def _decoded(self, plan: Plan, source: Source, text: Text | None) -> Iterator[Decoded]:
+        if plan.whole:
+            return iter([self._decode_whole(plan.grid, source, text)])
+        assert self.unet is not None  # for the type checker: there is a plan
+        sample = self.card.posterior == "sample"
+        restoration = Restoration(
+            self.vae, self.unet, plan.grid, time_step=self.card.time_step, sample=sample, progress=self._bar
+        )
+        return restoration.run(source, text)
+
+    def _decode_whole(self, grid: Grid, source: Source, text: Text | None) -> Decoded:
+        unet, tile, factor = self.unet, Tile(0, 0), self.vae.config.downsampling
+        assert unet is not None
+        (height, width), channels = grid.tile_shape, self.vae.config.latent_channels
+        x = source.window(*grid.first_pixel(tile), height * factor, width * factor)
+        latent_noise = np.zeros((height, width, channels), np.float32)
+        if self.card.posterior == "sample":
+            latent_noise = noise(grid.window(tile), channels)
+        x, latent_noise = jax.device_put((x[None], latent_noise[None]), self._split_rows)
+        models, params = (self.vae.network, unet.network), (self.vae.params, unet.params)
+        norms = Norms(np.array([grid.box(tile)], np.float32))
+        result = run_whole(models, self.card.time_step, params, x, latent_noise, unet.text(text, 1), norms)
+        return tile, np.asarray(result)[0]
+
+    def _bar(self, tiles: Iterable, name: str) -> Iterable:
+        return tqdm(tiles, desc=name, unit="batch", leave=False, disable=None if self._progress else True)
 
     def _at_working_size(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
         """Give the picture, enlarged if its result would have a shorter side than the card's smallest."""
-        short, long = sorted(image.shape[:2])
+        size = self._working_size(*image.shape[:2])
+        return image if size == image.shape[:2] else resize(image, size, Image.Resampling.BICUBIC)
+
+    def _working_size(self, height: int, width: int) -> tuple[int, int]:
+        short, long = sorted((height, width))
         smallest = self.card.smallest_side / self.card.scale
-        factor = min(smallest / short, LONGEST_STRIP * smallest / long)
-        if factor <= 1:
-            return image
-        return resize(image, (int(image.shape[0] * factor), int(image.shape[1] * factor)), Image.Resampling.BICUBIC)
-
-    def _enlarge(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        size = image.shape[0] * self.card.scale, image.shape[1] * self.card.scale
-        enlarged = from_uint8(resize(image, size, Image.Resampling.BICUBIC))
-        restored = self._color_fix(self.restore(enlarged[None])[0], enlarged)
-        return to_uint8(restored)
-
-    def _tiled(
-        self, name: str, function: Callable[[Map], Array], image: Map, tiles: int, unit: int, factor: Fraction | int
-    ) -> Float[Array | np.ndarray, "b h2 w2 d"]:
-        """Apply `function` to the whole image or to tiles of `tiles` times the tile; `unit` pixels are one latent's."""
-        tile = None if self._tile is None else tiles * self._tile
-        if tile is None or max(image.shape[1:3]) <= tile * unit:
-            return function(image)
-        progress = partial(tqdm, desc=name, unit="tile", leave=False, disable=None if self._progress else True)
-        return blend_tiles(function, np.asarray(image), tile * unit, tile // 3 * unit, factor, progress)
-
-    def _encode(self, x: Map) -> Array:
-        rng = jax.random.key(0) if self.card.posterior == "sample" else None
-        return self.vae.to_latent(jax.device_put(x, self._split_rows), rng)
-
-    def _predict_noise(self, z: Map, timesteps: Array, text_embedding: Text | None) -> Array:
-        unet = self.unet
-        assert unet is not None  # for the type checker: `restore` has asked
-        return jnp.asarray(self._tiled("restore", lambda tile: unet(tile, timesteps, text_embedding), z, 1, 1, 1))
-
-    def _check_memory(self, shape: tuple[int, ...]) -> None:
-        side = math.inf if self._tile is None else VAE_TILES * self._tile * self.vae.config.downsampling
-        at_once = shape[0] * min(shape[1], side) * min(shape[2], side)
-        check_memory(restore_bytes(self.vae.config, self._dtype, math.prod(shape[:3]), int(at_once)))
-
-
-def check_scale(scale: Scale) -> Scale:
-    """`scale`, or ValueError if it is out of range."""
-    if not 1 <= scale <= LARGEST_SCALE:
-        raise ValueError(f"scale={scale} is out of range, use 1 to {LARGEST_SCALE} (fractions too)")
-    return scale
-
-
-def _bucket(length: int, multiple: int) -> int:
-    """Give the next multiple of `multiple` and 64, or of a sixteenth to a thirty-second of a long `length`."""
-    step = math.lcm(multiple, max(64, 2 ** (length.bit_length() - 5)))
-    return math.ceil(length / step) * step
+        factor = max(min(smallest / short, LONGEST_STRIP * smallest / long), 1)
+        return int(height * factor), int(width * factor)

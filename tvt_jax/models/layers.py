@@ -1,10 +1,13 @@
 """Convolution, dense and group norm with torch's arithmetic, and the LoRA branch that any of them can carry."""
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
@@ -154,6 +157,13 @@ class Dense(nn.Module):
         return [product(y) for y in parts]
 
 
+class Moments(NamedTuple):
+    """Mean and variance of each group of channels."""
+
+    mean: Float[Array | np.ndarray, "*b g"]
+    variance: Float[Array | np.ndarray, "*b g"]
+
+
 class GroupNorm(nn.Module):
     """Group normalisation in float32, with the variance taken about the mean, as torch takes it.
 
@@ -171,22 +181,30 @@ class GroupNorm(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Normalise over the pixels and the channels of each group, then scale and shift."""
+    def __call__(self, x: Float[Array, "b h w c"], moments: Moments | None = None) -> Float[Array, "b h w c"]:
+        """Normalise over the pixels and the channels of each group, or by `moments` (of g groups), scale and shift."""
         channels = x.shape[-1]
         if channels % self.num_groups:
             raise ValueError(f"{channels} channels cannot be split into norm_num_groups={self.num_groups} groups")
         scale = self.param("scale", nn.initializers.ones_init(), (channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
-        one_pass, x = x.dtype == jnp.bfloat16, x.astype(jnp.float32)
-        mean = self._group_mean(x)
-        if one_pass:
-            variance = jax.nn.relu(self._group_mean(jnp.square(x)) - jnp.square(mean))
-        else:
-            variance = self._group_mean(jnp.square(x - mean))
+        mean, variance = self._own_moments(x) if moments is None else map(self._by_channel(x), moments)
+        x = x.astype(jnp.float32)
         gain = jax.lax.rsqrt(variance + self.epsilon) * scale
         # One multiply and one add a pixel: the full-resolution levels are bound by memory, not arithmetic.
         return (x * gain + (bias - mean * gain)).astype(self.dtype)
+
+    def _own_moments(self, x: Float[Array, "b h w c"]) -> tuple[Array, Array]:
+        """Mean and variance of each channel's group."""
+        one_pass, x = x.dtype == jnp.bfloat16, x.astype(jnp.float32)
+        mean = self._group_mean(x)
+        if one_pass:
+            return mean, jax.nn.relu(self._group_mean(jnp.square(x)) - jnp.square(mean))
+        return mean, self._group_mean(jnp.square(x - mean))
+
+    def _by_channel(self, x: Array) -> Callable[[Array | np.ndarray], Array]:
+        """Give what gives each channel its group's value."""
+        return lambda moment: jnp.repeat(moment, x.shape[-1] // self.num_groups)
 
     def _group_mean(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
         """Mean of each channel's group: over the pixels first, which leaves the channels one long vector."""
