@@ -12,6 +12,7 @@ from convert.lora import Branches, fuse, read_branches
 from convert.sd import read_network
 from convert.tensors import read_safetensors
 from convert.tvt import read_tvt
+from tvt_jax.diffusion import restore_latent
 from tvt_jax.inference.upscaler import Upscaler
 from tvt_jax.model_folder import LORA, WEIGHTS, Network, read_model, with_middle
 from tvt_jax.models.unet import UNet2DConditionConfig
@@ -129,7 +130,9 @@ def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> 
     noise = theirs.predict_noise(scaled)
     yield Difference.of("unet", np.asarray(ours.unet(scaled, np.array([folder.card.time_step]))), noise)
     yield Difference.of("decode", np.asarray(ours.vae.decode(latent)), theirs.decode(latent))
-    yield Difference.of(RESTORATION, ours.restore(x), theirs.restore(x))
+    # Not `ours.restore`, which pads: the reference runs its networks on the picture alone.
+    clean = restore_latent(ours.vae.to_latent(x), ours.unet, folder.card.time_step)
+    yield Difference.of(RESTORATION, np.asarray(ours.vae.to_image(clean)).clip(-1, 1), theirs.restore(x))
     if (model / "text_encoder").is_dir():
         yield Difference.of("text encoder", folder.prompt_embedding, _encode_prompt(model, folder.card.prompt))
 

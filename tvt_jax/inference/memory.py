@@ -9,13 +9,14 @@ from tvt_jax.inference.tiling import Grid
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 
-# Live at once in the decoder at full resolution, in maps of its widest level there; from XLA's memory analysis of
-# decoders of 16 and 128 channels (6.9 and 6.7).
-MAPS_ALIVE = 7
-# Inputs and results of the programs at full resolution, in float32, and what is made of them.
+# Live at once in the decoder at full resolution, in maps of its widest level there; from XLA's memory analysis of the
+# embedded model's.
+MAPS_ALIVE = 8
+# Inputs and results of the programs, a pixel; and what giving colours back holds, a pixel of the one tile it works on.
 BYTES_PER_TILED_PIXEL = 60
-# Python, jax and the compiled programs.
-BASE = 700_000_000
+BYTES_PER_FINISHED_PIXEL = 150
+# Python, jax and the compiled programs. These three are fitted to peaks that `python -m benchmarks.memory` measured.
+BASE = 870_000_000
 # The result as uint8; adain's two passes keep it in float16 besides.
 BYTES_PER_PIXEL = 3
 ADAIN_BYTES_PER_PIXEL = 6
@@ -46,10 +47,12 @@ def finest_attention(unet: UNet2DConditionConfig) -> int:
 
 
 def host_bytes(vae: AutoencoderKLConfig, grid: Grid, whole: bool, adain: bool) -> int:
-    """Give what is held of a picture as a whole: the result, and latents before and after restoration."""
+    """Give what is held of a picture: the result, latents before and after restoration, the tile that gets its colours."""
     pixels = grid.rows.pixels * grid.columns.pixels
+    finished = grid.rows.tile * grid.columns.tile * vae.downsampling**2
     planes = 0 if whole else 2 * 4 * vae.latent_channels * grid.shape[0] * grid.shape[1]
-    return pixels * (BYTES_PER_PIXEL + adain * ADAIN_BYTES_PER_PIXEL) + planes
+    held = pixels * (BYTES_PER_PIXEL + adain * ADAIN_BYTES_PER_PIXEL) + planes
+    return held + BYTES_PER_FINISHED_PIXEL * finished
 
 
 def free_host_bytes(meminfo: Path = _MEMINFO, cgroups: Path = _CGROUPS) -> int | None:

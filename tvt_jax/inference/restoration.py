@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tvt_jax.inference import networks
-from tvt_jax.inference.networks import VAE, Text, UNet
+from tvt_jax.inference.networks import VAE, Latents, Text, UNet
 from tvt_jax.inference.statistics import Norms, Statistics, corrected, correction, no_correction, pool
 from tvt_jax.inference.tiling import Grid, Tile, relative, spread
 from tvt_jax.inference.windows import Source
@@ -22,6 +22,7 @@ PASSES = 2
 SURVEYED = 32
 
 Plane = Float[np.ndarray, "h w c"]
+Result = Float[np.ndarray, "h2 w2 c"]
 Progress = Callable[[Iterable, str], Iterable]
 Decoded = tuple[Tile, Float[np.ndarray, "h w 3"]]
 
@@ -71,7 +72,7 @@ class Restoration:
         encode = partial(networks.encode, self._vae.network, self._vae.params)
         latents = self._gather(Stage(name="encode", program=encode, read=partial(self._read_pixels, source)), self._cut)
 
-        def restore(z: Array, norms: Norms) -> tuple[Array, Statistics]:
+        def restore(z: Latents, norms: Norms) -> tuple[Array, Statistics]:
             embedding = self._unet.text(text, BATCH)
             return networks.restore(self._unet.network, self._time_step, self._unet.params, z, embedding, norms)
 
@@ -79,7 +80,7 @@ class Restoration:
         decode = partial(networks.decode, self._vae.network, self._vae.params)
         yield from self._over_tiles(Stage(name="decode", program=decode, read=self._reader(clean)))
 
-    def _gather(self, stage: Stage, add: Callable[[Plane, Tile, Plane], None]) -> Plane:
+    def _gather(self, stage: Stage, add: Callable[[Plane, Tile, Result], None]) -> Plane:
         plane = np.zeros((*self._grid.shape, self._vae.config.latent_channels), np.float32)
         for tile, result in self._over_tiles(stage):
             add(plane, tile, result)
@@ -145,11 +146,11 @@ class Restoration:
     def _reader(self, plane: Plane) -> Callable[[Tile], tuple[np.ndarray, ...]]:
         return lambda tile: (plane[self._grid.window(tile)],)
 
-    def _cut(self, plane: Plane, tile: Tile, result: Plane) -> None:
+    def _cut(self, plane: Plane, tile: Tile, result: Result) -> None:
         part, window = self._grid.part(tile), self._grid.window(tile)
         plane[part] = result[tuple(relative(*pair) for pair in zip(part, (w.start for w in window), strict=True))]
 
-    def _blend(self, plane: Plane, tile: Tile, result: Plane) -> None:
+    def _blend(self, plane: Plane, tile: Tile, result: Result) -> None:
         plane[self._grid.window(tile)] += result * self._grid.weights(tile)
 
 
