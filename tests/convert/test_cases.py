@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import resource
 import subprocess
 import sys
 import zipfile
@@ -103,21 +102,26 @@ def test_the_cases_names_are_printed_without_escapes(capsys):
     assert capsys.readouterr().out.startswith(r"\x1b]0;pwn\x07\x1b[2Jx\ny  4  float32")
 
 
-READ = "import sys; from pathlib import Path; from convert.tensors import read_tensors; read_tensors(Path(sys.argv[1]))"
+# Half of the address space's limit is numpy's and ml_dtypes' own; parsed, the header would take 1.8 GB.
+READ = """
+import resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+from convert.tensors import read_tensors
+read_tensors(Path(sys.argv[1]))
+"""
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not here")
 def test_the_cases_header_takes_no_memory(tmp_path):
     with gzip.open(CASES / "s_json_dict.safetensors.gz") as packed:
         (tmp_path / "a.safetensors").write_bytes(packed.read())
-    limit = 1 << 30  # of address space, of which numpy and ml_dtypes reserve half a GB; parsed, it would take 1.8 GB
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", READ, tmp_path / "a.safetensors"],
         capture_output=True,
         text=True,
         env=environment,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
     assert "has a header of 75000009 bytes" in done.stderr.splitlines()[-1]
 
