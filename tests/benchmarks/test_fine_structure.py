@@ -2,6 +2,7 @@
 
 import json
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -232,3 +233,12 @@ def test_what_is_missing_is_told_with_the_way_to_get_it(monkeypatch):
 def test_results_that_are_missing_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="not of the form NAME=DIR"):
         program._results("mine", tmp_path, [])
+
+
+def test_the_published_tables_are_those_of_the_published_figures():
+    docs = Path(__file__).parents[2] / "docs"
+    figures = json.loads((docs / "fine_structure.json").read_text())
+    page = (docs / "benchmarks.md").read_text()
+    assert present.tables(figures) in page
+    worse = [errors.verdict(text["methods"]["ours"], "capped") for text in figures["text"].values()]
+    assert ("**It makes text harder to read**" in page) == (worse == ["worse"] * 3)
