@@ -47,7 +47,7 @@ def finest_attention(unet: UNet2DConditionConfig) -> int:
 
 
 def host_bytes(vae: AutoencoderKLConfig, grid: Grid, whole: bool, adain: bool) -> int:
-    """Give what is held of a picture: the result, latents before and after restoration, the tile that gets its colours."""
+    """Give what is held of a picture: the result, latents before and after, the tile that gets its colours."""
     pixels = grid.rows.pixels * grid.columns.pixels
     finished = grid.rows.tile * grid.columns.tile * vae.downsampling**2
     planes = 0 if whole else 2 * 4 * vae.latent_channels * grid.shape[0] * grid.shape[1]
