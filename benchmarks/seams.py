@@ -57,7 +57,7 @@ def main(options: Options) -> None:
 
 
 def photos(folder: Path, side: int) -> Iterator[tuple[str, np.ndarray]]:
-    """The middle of each photo, halved, by its name; those too small for it are left out."""
+    """Cut the middle of each photo, halved, by its name; those too small for it are left out."""
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in READABLE):
         with Image.open(path) as photo:
             small = photo.convert("RGB").reduce(2)
