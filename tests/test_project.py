@@ -36,7 +36,7 @@ MAY_IMPORT = {
     ),
     "tvt_jax": ("inference",),
     "convert": ("models", "model_folder", "tokenizer", "hub", "diffusion"),
-    "convert.verify": ("convert", "models", "model_folder", "tokenizer", "inference", "pixels"),
+    "convert.verify": ("convert", "models", "model_folder", "tokenizer", "inference", "pixels", "diffusion"),
     "convert.__main__": ("convert", "convert.verify", "hub"),
     "tvt_jax.train.state": ("model_folder", "data"),
     "tvt_jax.stages": ("models", "losses", "model_folder", "diffusion", "colour", "pixels", "data", "train.state"),

@@ -109,7 +109,7 @@ def test_an_import_that_is_ended_leaves_no_trace(sd, tmp_path, ending, status, s
     process = subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=environment)
     assert Path(process.stdout.readline().strip()).is_dir()
     process.send_signal(ending)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert (process.returncode, said) == (status, says)
     assert [path.name for path in tmp_path.iterdir()] == ["sd"]
 

@@ -163,9 +163,12 @@ def test_full_size_configs_plan_without_any_file():
         assert sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) == pytest.approx(2 * expected, rel=0.01)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("decoder", 2.49), ("encoder", 1.62)])
+@pytest.mark.parametrize(("name", "expected"), [("decoder", 2.42), ("encoder", 1.58)])
 def test_full_size_steps_can_be_traced(name, expected):
-    """As configured, in bfloat16; what multiplies is counted once, as a TPU's compiler finds it (T FLOPs an image)."""
+    """As configured, in bfloat16; what multiplies is counted once, as a TPU's compiler finds it (T FLOPs an image).
+
+    It found 2.49 and 1.62 before doubled images were convolved in quarters, which multiplies less.
+    """
     config = load_config(ROOT / "configs" / "sd21" / f"{name}.py")
     mesh = make_mesh(config.data_shards, config.fsdp_shards, jax.devices())
     program = Program(config, mesh, config.stage.abstract())

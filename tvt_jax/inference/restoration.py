@@ -18,7 +18,7 @@ from tvt_jax.inference.windows import Source
 # Tiles that run together: enough to stand for a picture until all its tiles, or a good number, have been seen.
 BATCH = 4
 # How often the statistics of many tiles correct those of a batch, and of how many tiles at most.
-PASSES = 2
+PASSES = 3
 SURVEYED = 32
 
 Plane = Float[np.ndarray, "h w c"]
