@@ -138,6 +138,16 @@ def test_a_report_shows_results_that_are_not_saved(doubled, capsys):
     ]
 
 
+def test_runs_with_other_truths_are_not_compared_and_that_is_told(folders, capsys):
+    options = {"lr": None, "sr": folders / "sr", "hr": folders / "hr", "model": None, "metrics": "psnr-y", "save": None}
+    earlier, out = folders / "earlier.json", folders / "m.json"
+    assert run(out=earlier, crop_border=2, **options) == 0
+    assert run(out=out, against=[f"earlier={earlier}"], **options) == 0
+    told = capsys.readouterr()
+    assert "| psnr-y | | no common image | | | 0 |" in told.out
+    assert "warning: Canon_001 and 1 more: not in the comparison, since the runs have different truths" in told.err
+
+
 def test_model_is_run_and_its_results_are_saved(doubled, capsys):
     out = doubled / "out" / "metrics.json"
     options = {"sr": None, "hr": doubled / "hr", "model": None, "metrics": "psnr-y", "out": out}
