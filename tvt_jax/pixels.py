@@ -11,10 +11,11 @@ Pixels = TypeVar("Pixels", np.ndarray, jax.Array)
 
 def from_uint8(image: Pixels) -> Pixels:
     """Give uint8 in [0, 255] as float32 in [-1, 1]."""
-    return image.astype("float32") / 127.5 - 1
+    numpy: Any = image.__array_namespace__()
+    return image.astype(numpy.float32) / 127.5 - 1
 
 
 def to_uint8(image: Pixels) -> Pixels:
     """Clip float32 to [-1, 1], and round to uint8 in [0, 255]."""
     numpy: Any = image.__array_namespace__()
-    return numpy.rint((image.clip(-1, 1) + 1) * 127.5).astype("uint8")
+    return numpy.rint((image.clip(-1, 1) + 1) * 127.5).astype(numpy.uint8)
