@@ -105,6 +105,9 @@ class Doubler(Upscaler):
     def __init__(self):
         pass
 
+    def check_fits(self, height, width):
+        pass
+
     def result_size(self, height, width, scale):
         return 2 * height, 2 * width
 
@@ -137,6 +140,16 @@ def test_a_report_shows_results_that_are_not_saved(doubled, capsys):
         "m.json",
         "report.html",
     ]
+
+
+def test_runs_with_other_truths_are_not_compared_and_that_is_told(folders, capsys):
+    options = {"lr": None, "sr": folders / "sr", "hr": folders / "hr", "model": None, "metrics": "psnr-y", "save": None}
+    earlier, out = folders / "earlier.json", folders / "m.json"
+    assert run(out=earlier, crop_border=2, **options) == 0
+    assert run(out=out, against=[f"earlier={earlier}"], **options) == 0
+    told = capsys.readouterr()
+    assert "| psnr-y | | no common image | | | 0 |" in told.out
+    assert "warning: Canon_001 and 1 more: not in the comparison, since the runs have different truths" in told.err
 
 
 def test_model_is_run_and_its_results_are_saved(doubled, capsys):

@@ -71,6 +71,9 @@ class Doubler(Upscaler):
     def __init__(self):
         self.calls = 0
 
+    def check_fits(self, height, width):
+        pass
+
     def result_size(self, height, width, scale):
         return 2 * height, 2 * width
 

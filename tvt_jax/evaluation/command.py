@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--against", nargs="+", default=(), metavar="NAME=JSON", help="earlier runs to compare with")
     parser.add_argument("--categories", type=Path, metavar="CSV", help="NAME,CATEGORY a line; folders if left out")
     parser.add_argument("--save", type=Path, help="folder to write the model's results into")
-    parser.add_argument("--tile", type=int, help="as of tvt upscale: work in tiles, for pictures too large for memory")
+    parser.add_argument("--tile", type=int, help="as of tvt upscale; large pictures go in tiles anyway")
     return parser
 
 

@@ -123,8 +123,9 @@ def _tell(runs: Sequence[Run]) -> int:
     if len(runs) > 1:
         print(f"\n{format_comparison(runs)}")
         if different := other_truths(runs):
+            more = f" and {len(different) - 1} more" if len(different) > 1 else ""
             message = "not in the comparison, since the runs have different truths or borders"
-            print(f"warning: {', '.join(different)}: {message}", file=sys.stderr)
+            print(f"warning: {different[0]}{more}: {message}", file=sys.stderr)
     for run in runs[1:]:
         for name, reason in run.evaluation.failures.items():
             print(f"warning: {run.name}: {name}: {reason}", file=sys.stderr)
