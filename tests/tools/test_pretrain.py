@@ -68,9 +68,9 @@ def start(data, tmp_path, cache):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 def test_two_minutes_run_it_all_and_go_on_after_a_kill(data, tmp_path):
-    """Two minutes of training, that is; compiling takes longer."""
+    """Two minutes of training, that is; compiling seven stages takes a quarter of an hour, so it is run by hand."""
     write_text(data / "text")
     cache = {"XDG_CACHE_HOME": str(tmp_path)}
     killed = start(data, tmp_path, cache)
