@@ -100,7 +100,6 @@ def test_categories_are_folders_or_of_a_file(tmp_path):
 
 class Doubler(Upscaler):
     unet = "there"
-    _planner = None  # a stand-in needs no memory
 
     def __init__(self):
         pass

@@ -66,7 +66,6 @@ def score(folders, monkeypatch):
 
 class Doubler(Upscaler):
     unet = "there"
-    _planner = None  # a stand-in needs no memory
 
     def __init__(self):
         self.calls = 0

@@ -30,7 +30,6 @@ class Painter(Upscaler):
     """In place of an upscaler, which the toy's model is not: its result tells which model it is."""
 
     unet = "there"
-    _planner = None  # a stand-in needs no memory
 
     def __init__(self, model):
         kernel = np.asarray(read_model(model).vae["encoder"]["quant_conv"]["kernel"])
