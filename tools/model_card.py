@@ -14,7 +14,7 @@ from tvt_jax.files import write_whole
 _HEAD = """# The embedded model
 
 A small TVT model for 4x enlargement: an 8x VAE, a latent diffusion prior, a 4x decoder, a 4x encoder and a one-step
-UNet. One command trained them all from nothing, `python tools/pretrain.py --budget {budget:g}`, with the configurations
+UNet. One command trained them all from nothing, `python tools/pretrain.py {length}`, with the configurations
 in `configs/tiny/`, on {machine}. All of the student is trained, not LoRA alone: a prior that was trained
 for minutes is not worth protecting. The model is as small as its training: it shows what the method does at this size,
 not what it does with Stable Diffusion's weights.
@@ -39,9 +39,8 @@ them.
 """
 
 
-def write_card(data: Path, runs: Path, out: Path, stages: Sequence[str]) -> None:
+def write_card(data: Path, runs: Path, out: Path, stages: Sequence[str], length: str) -> None:
     """Write `out/README.md` from the logs of the runs and the manifests of the data."""
-    budget = json.loads((runs / "budget.json").read_text())
     photos = json.loads((data / "photos" / "manifest.json").read_text())["photos"]
     licences = Counter(photo["licence"] for photo in photos)
     text = json.loads((data / "text" / "text.json").read_text())
@@ -51,7 +50,7 @@ def write_card(data: Path, runs: Path, out: Path, stages: Sequence[str]) -> None
         licences=", ".join(f"{licence} {count}" for licence, count in licences.most_common()),
         faces=len(text["families"]),
     )
-    write_whole(out / "README.md", _HEAD.format(budget=budget, machine=_machine()) + rows + "\n" + tail)
+    write_whole(out / "README.md", _HEAD.format(length=length, machine=_machine()) + rows + "\n" + tail)
 
 
 def _row(stage: str, run: Path) -> str:

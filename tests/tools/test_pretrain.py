@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("stage", pretrain.STAGES)
 def test_every_change_is_one_that_the_stage_takes(tmp_path, stage):
-    changes = list(pretrain.changes(stage, tmp_path / "data", tmp_path / "runs", pretrain.HOURS))
+    changes = list(pretrain.changes(stage, tmp_path / "data", tmp_path / "runs", pretrain.Length()))
     changed = load_config(ROOT / "configs" / "tiny" / f"{stage}.py", changes)
     assert changed.steps == load_config(ROOT / "configs" / "tiny" / f"{stage}.py").steps
     assert changed.data.path == str(tmp_path / "data" / "tiles")
@@ -39,11 +39,23 @@ def test_each_stage_starts_from_those_before_it(tmp_path):
         before.add(stage)
 
 
-def test_another_budget_does_not_go_on_with_runs(tmp_path):
-    pretrain.require_budget(tmp_path, 2.0)
-    pretrain.require_budget(tmp_path, 2.0)
-    with pytest.raises(ValueError, match=r"was begun with --budget 2: go on with that, or choose another --runs"):
-        pretrain.require_budget(tmp_path, 3.0)
+def test_batches_grow_and_steps_shrink_with_the_length(tmp_path):
+    length = pretrain.Length(budget=pretrain.HOURS / 2, batches=16)
+    for stage in pretrain.STAGES:
+        before = load_config(ROOT / "configs" / "tiny" / f"{stage}.py")
+        after = load_config(
+            ROOT / "configs" / "tiny" / f"{stage}.py", list(pretrain.changes(stage, tmp_path, tmp_path, length))
+        )
+        assert after.data.batch == 16 * before.data.batch
+        assert after.steps == before.steps / 2 == after.stage.optimizer.decay_until
+
+
+def test_another_length_does_not_go_on_with_runs(tmp_path):
+    pretrain.require_length(tmp_path, pretrain.Length(budget=2.0))
+    pretrain.require_length(tmp_path, pretrain.Length(budget=2.0))
+    for other in (pretrain.Length(budget=3.0), pretrain.Length(budget=2.0, batches=4)):
+        with pytest.raises(ValueError, match=r"was begun with --budget 2 --batches 1: go on with that, or choose"):
+            pretrain.require_length(tmp_path, other)
 
 
 @pytest.fixture
@@ -86,7 +98,7 @@ def test_two_minutes_run_it_all_and_go_on_after_a_kill(data, tmp_path):
     model = read_model(tmp_path / "model")
     assert model.unet is not None
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "--budget 0.0333333" in card and "MIT 2, CC0-1.0 1" in card
+    assert "--budget 0.0333333 --batches 1" in card and "MIT 2, CC0-1.0 1" in card
     assert all(f"| {stage} |" in card for stage in pretrain.STAGES)
     assert (tmp_path / "model" / "curves.png").stat().st_size > 10_000
     again = start(data, tmp_path, cache)
