@@ -87,7 +87,11 @@ def read_network(folder: Path, kind: type[C], stem: str = _STEM) -> Network[C]:
     file = folder / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing: {folder} is not a component of a diffusers model")
-    config = kind.from_json(read_json(file))
+    content = read_json(file)
+    try:
+        config = kind.from_json(content)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
     return _network(config, read_tensors(find_weights(folder, stem)), str(folder))
 
 

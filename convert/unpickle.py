@@ -2,6 +2,7 @@
 
 import pickle
 import pickletools
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -138,6 +139,7 @@ class _Unpickler(pickle._Unpickler):
     stack: list[Any]
     metastack: list[list[Any]]
     pop_mark: Callable[[], list[Any]]
+    read: Callable[[int], bytes]
 
     def __init__(self, stream: BytesIO, make_tensor: MakeTensor, storages: dict[str, Storage]) -> None:
         super().__init__(stream)
@@ -218,6 +220,10 @@ class _Unpickler(pickle._Unpickler):
         elif type(target) is not Inert:
             raise Refusal(f"appends to {brief(target)}, which is not a list: it is damaged")
 
+    def load_bytearray8(self) -> None:
+        (length,) = struct.unpack("<Q", self.read(8))
+        self.stack.append(self.read(length))  # pickle's own makes room for as much as the file claims
+
     def load_empty_set(self) -> None:
         self.stack.append(Inert("builtins.set"))  # one of its own would hash what the file holds
 
@@ -254,6 +260,7 @@ class _Unpickler(pickle._Unpickler):
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
     dispatch[pickle.APPEND[0]] = load_append
     dispatch[pickle.APPENDS[0]] = load_appends
     dispatch[pickle.EMPTY_SET[0]] = load_empty_set

@@ -175,3 +175,12 @@ def test_names_fields_of_the_card_that_it_does_not_know(model: ModelFolder, tmp_
 
 def test_counts_parameters():
     assert count_parameters({"conv": {"kernel": np.zeros((3, 3, 2, 4)), "bias": np.zeros(4)}}) == 76
+
+
+@pytest.mark.parametrize("part", ["vae", "unet"])
+def test_a_configuration_that_is_refused_names_its_file(model: ModelFolder, tmp_path: Path, part: str):
+    write_model(tmp_path / "model", model)
+    file = tmp_path / "model" / part / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"act_fn": "gelu"}))
+    with pytest.raises(ValueError, match=rf"{part}.config\.json: the .*'gelu'"):
+        read_model(tmp_path / "model")

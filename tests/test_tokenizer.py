@@ -167,6 +167,7 @@ def test_says_what_is_missing(folder: Path, missing: str):
         ("vocab.json", "{", "cannot be read"),
         ("merges.txt", "#version: 0.2\nq z\n", "cannot be read: .*out of vocabulary"),
         ("tokenizer.json", "{}", "cannot be read"),
+        ("vocab.json", "version https://git-lfs.github.com/spec/v1\n", "vocab.json is a Git LFS pointer, not the file"),
         ("tokenizer.json", tokenizers.Tokenizer(WordPiece({"a": 0}, unk_token="a")).to_str(), "words end in </w>"),
         ("tokenizer.json", tokenizers.Tokenizer(BPE({"a": 0}, [])).to_str(), "words end in </w>"),
         ("tokenizer_config.json", "{", "tokenizer_config.json is not a JSON object"),

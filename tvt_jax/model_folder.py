@@ -3,9 +3,10 @@
 import json
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
 
@@ -246,7 +247,7 @@ def _read_vae(folder: Path) -> tuple[AutoencoderKLConfig, PyTree]:
     has_middle = any(".attentions." in name or (".conv2." in name and tensors[name].any()) for name in middle)
     if not has_middle:
         tensors = {name: tensor for name, tensor in tensors.items() if name not in middle}
-    config = AutoencoderKLConfig.from_json(_read_json(folder / "config.json"), mid_block=has_middle)
+    config = _read_config(partial(AutoencoderKLConfig.from_json, mid_block=has_middle), folder / "config.json")
     return config, tree_from_torch(tensors)
 
 
@@ -256,7 +257,14 @@ def _read_unet(folder: Path) -> tuple[UNet2DConditionConfig, PyTree]:
         tensors = read_weights(folder / LORA / LORA_WEIGHTS)
         lora = lora_from_torch({name.removeprefix(LORA_PREFIX): tensor for name, tensor in tensors.items()})
         params = fuse_lora(params, lora, read_lora_scale(folder))
-    return UNet2DConditionConfig.from_json(_read_json(folder / "unet" / "config.json")), params
+    return _read_config(UNet2DConditionConfig.from_json, folder / "unet" / "config.json"), params
+
+
+def _read_config(from_json: Callable[[dict[str, Any]], C], file: Path) -> C:
+    try:
+        return from_json(_read_json(file))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def read_lora_scale(folder: Path) -> float:

@@ -16,6 +16,7 @@ from tokenizers.models import BPE
 from tvt_jax.models.text_encoder import CLIPTextConfig, CLIPTextModel
 
 TOKENS = 77
+_LFS = b"version https://git-lfs"
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 _WORD = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -86,6 +87,9 @@ def _read_vocabulary(folder: Path) -> tuple[BPE, list[AddedToken]]:
         raise FileNotFoundError(
             f"{folder} is not a tokenizer folder: it has neither tokenizer.json nor vocab.json and merges.txt"
         )
+    for file in filter(Path.is_file, (whole, vocabulary, merges)):
+        if file.read_bytes().startswith(_LFS):
+            raise ValueError(f"{file} is a Git LFS pointer, not the file: fetch it by `git lfs pull`")
     try:
         if not whole.is_file():
             return BPE.from_file(str(vocabulary), str(merges), unk_token=_END, end_of_word_suffix="</w>"), []

@@ -219,6 +219,13 @@ def test_an_image_without_its_counterpart_is_an_error(pairs: DataConfig):
         make_iterator(pairs, 0)
 
 
+def test_a_number_that_is_not_the_scale_belongs_to_the_name(pairs: DataConfig):
+    Image.new("RGB", (20, 20)).save(Path(pairs.path) / "img_HR2.png")
+    Image.new("RGB", (5, 5)).save(Path(str(pairs.lr_path)) / "img_LR1.png")
+    with pytest.raises(ValueError, match=r"1 of 5 images .* have no counterpart .*img_HR2\.png"):
+        make_iterator(pairs, 0)
+
+
 def test_two_images_of_one_name_are_an_error(pairs: DataConfig):
     Image.new("RGB", (20, 20)).save(Path(pairs.path) / "odd.png")
     with pytest.raises(ValueError, match="have the same name 'odd'"):

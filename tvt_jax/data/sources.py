@@ -21,7 +21,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", "
 
 MANIFEST = "manifest.json"  # beside the tiles that `tvt_jax.data.prepare` wrote, and says whether they are complete
 
-_ROLE = re.compile(r"[_-](?:LR|SR|HR|GT)\d*$", re.IGNORECASE)
+_ROLE = re.compile(r"[_-](?:LR|SR|HR|GT)(\d*)$", re.IGNORECASE)
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class PairSource:
     def __init__(self, path: str | Path, lr_path: str | Path, scale: int) -> None:
         self._scale = scale
         roots = Path(path), Path(lr_path)
-        hr, lr = (by_partner_name(list_images(root), root) for root in roots)
+        hr, lr = (by_partner_name(list_images(root), root, scale) for root in roots)
         if alone := sorted(hr.keys() - lr.keys()):
             raise ValueError(
                 f"{len(alone)} of {len(hr)} images below {path} have no counterpart of their name below {lr_path}, "
@@ -163,15 +163,21 @@ def open_source(path: str | Path) -> ReadableSource:
     return ReadableSource(TileSource(tiles) if tiles else FolderSource(path))
 
 
-def by_partner_name(files: Iterable[Path], root: Path) -> dict[str, Path]:
-    """Name files by what those of two folders share: the name without ending and a last _LR4, _SR, _HR or _GT.
+def by_partner_name(files: Iterable[Path], root: Path, scale: int) -> dict[str, Path]:
+    """Name files by what those of two folders share: the name without ending and a last _LR, _SR, _HR or _GT.
+
+    A number after it is left out where it is the scale: `img_LR4` belongs to `img_HR`, `img_LR1` to no `img_HR2`.
 
     Raises:
         ValueError: Two files have the same name.
     """
+
+    def keep_number(role: re.Match[str]) -> str:
+        return "" if role[1] in ("", str(scale)) else f"_{role[1]}"
+
     named: dict[str, Path] = {}
     for file in files:
-        name = (file.relative_to(root).parent / _ROLE.sub("", file.stem)).as_posix()
+        name = (file.relative_to(root).parent / _ROLE.sub(keep_number, file.stem)).as_posix()
         if name in named:
             raise ValueError(f"{named[name]} and {file} have the same name '{name}': keep one of them")
         named[name] = file
