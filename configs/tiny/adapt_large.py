@@ -1,4 +1,4 @@
-"""Stage 3, last part: larger crops, and more weight on what the eye sees.
+"""Stage 3, last part: larger crops, and DISTS, which sees texture.
 
 python train.py --config=configs/tiny/adapt_large.py --workdir=runs/tiny/adapt_large
 """

@@ -11,7 +11,7 @@ from tvt_jax.train.config import TrainConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 6000
+    steps = 4800
     return TrainConfig(
         stage=adapt_stage(
             steps,

@@ -20,7 +20,7 @@ from tvt_jax.train.config import TrainConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 7000
+    steps = 5600
     return TrainConfig(
         stage=DecoderStage(
             vae=VAE_D4,
@@ -30,7 +30,7 @@ def config() -> TrainConfig:
             discriminator=DISCRIMINATOR,
             perceptual=PERCEPTUAL,
             adversarial_weight=0.1,
-            adversarial_start=5000,
+            adversarial_start=4000,
             ema_decay=0.99,
         ),
         data=small_crops(TRAIN),

@@ -20,7 +20,7 @@ from tvt_jax.train.config import TrainConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 5000
+    steps = 4000
     return TrainConfig(
         stage=EncoderStage(
             vae=VAE_D4,

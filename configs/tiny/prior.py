@@ -11,7 +11,7 @@ from tvt_jax.train.config import TrainConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 1500
+    steps = 1200
     return TrainConfig(
         stage=PriorStage(
             unet=PRIOR,

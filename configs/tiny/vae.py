@@ -11,7 +11,7 @@ from tvt_jax.train.config import TrainConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 5000
+    steps = 4000
     return TrainConfig(
         stage=VAEStage(
             vae=VAE_D8,
