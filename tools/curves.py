@@ -11,6 +11,7 @@ STAGES = {
     "vae": (["reconstruction"], ["lpips-alex"]),
     "decoder": (["reconstruction"], ["lpips-alex", "dists"]),
     "encoder": (["reconstruction"], ["lpips-alex", "dists"]),
+    "vae_large": (["reconstruction"], ["lpips-alex", "dists"]),
     "prior": (["noise_error"], ["noise_error"]),
     "adapt_latents": (["latent"], ["lpips-alex", "dists"]),
     "adapt": (["lpips-alex", "dists"], ["lpips-alex", "dists"]),

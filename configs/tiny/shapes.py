@@ -73,7 +73,7 @@ DISTILLATION = Distillation(weight=0.01, drawn=1, lora=LoRAConfig(rank=16, alpha
 def adapt_stage(steps: int, learning_rate: float, **changes: Any) -> AdaptStage:
     """All of the student is trained: LoRA protects a prior worth protecting, and this one has had minutes."""
     settings: dict[str, Any] = {
-        "vae_source": f"{RUNS}/encoder/model",
+        "vae_source": f"{RUNS}/vae_large/model",
         "vae": VAE_D4,
         "prior_source": f"{RUNS}/prior/model",
         "prior": PRIOR,

@@ -1,0 +1,35 @@
+"""Stage 2, last part: encoder and decoder of the 4x VAE together, on larger crops.
+
+Group norms see a whole picture. A VAE that has only seen crops of 64 pixels gives a picture of 512 other brightness.
+
+python train.py --config=configs/tiny/vae_large.py --workdir=runs/tiny/vae_large
+"""
+
+from dataclasses import replace
+
+from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, PERCEPTUAL, RUNS, TRAIN, VAE_D4
+from tvt_jax.stages.optimizer import OptimizerConfig
+from tvt_jax.stages.vae import VAEStage
+from tvt_jax.train.config import TrainConfig
+
+
+def config() -> TrainConfig:
+    """Train for `steps`; the learning rate ends at zero there."""
+    steps = 800
+    return TrainConfig(
+        stage=VAEStage(
+            vae=VAE_D4,
+            source=f"{RUNS}/encoder/model",
+            optimizer=OptimizerConfig(learning_rate=2e-4, betas=(0.9, 0.99), warmup=20, decay_until=steps),
+            discriminator=DISCRIMINATOR,
+            perceptual=replace(PERCEPTUAL, dists_weight=0.0),
+            adversarial_weight=0.0,
+            ema_decay=0.99,
+        ),
+        data=replace(TRAIN, crop=256, batch=1),
+        evaluation=replace(HELD_OUT, crop=256, batch=4),
+        steps=steps,
+        log_every=25,
+        evaluate_every=200,
+        save_every=200,
+    )
