@@ -86,7 +86,7 @@ def last_evaluation(workdir: Path) -> tuple[int, dict[str, float]]:
     entries = [json.loads(line) for line in lines]
     evaluations = [entry for entry in entries if entry["kind"] == "evaluate"]
     entry: dict[str, Any] = evaluations[-1] if evaluations else {"step": -1}
-    return entry["step"], {name: value for name, value in entry.items() if name not in ("kind", "step")}
+    return entry["step"], {name: value for name, value in entry.items() if name not in ("kind", "step", "machine")}
 
 
 def table(figures: Figures) -> str:

@@ -1,25 +1,23 @@
 """The embedded model's README: what was trained, on what, where, for how long, and what came of it."""
 
 import json
-import platform
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from tvt_jax.files import write_whole
 
+_NO_FIGURE = ("kind", "step", "seconds", "machine")
 _HEAD = """# The embedded model
 
 A small TVT model for 4x enlargement: an 8x VAE, a latent diffusion prior, a 4x decoder, a 4x encoder and a one-step
 UNet. One command trained them all from nothing, `python tools/pretrain.py {length}`, with the configurations
-in `configs/tiny/`, on {machine}. All of the student is trained, not LoRA alone: a prior that was trained
+in `configs/tiny/`. All of the student is trained, not LoRA alone: a prior that was trained
 for minutes is not worth protecting. The model is as small as its training: it shows what the method does at this size,
 not what it does with Stable Diffusion's weights.
 
-| stage | steps | crops a step | hours trained | held-out crops at the end |
+| stage | steps | crops a step | trained | held-out crops at the end |
 |---|---|---|---|---|
 """
 
@@ -50,31 +48,24 @@ def write_card(data: Path, runs: Path, out: Path, stages: Sequence[str], length:
         licences=", ".join(f"{licence} {count}" for licence, count in licences.most_common()),
         faces=len(text["families"]),
     )
-    write_whole(out / "README.md", _HEAD.format(length=length, machine=_machine()) + rows + "\n" + tail)
+    write_whole(out / "README.md", _HEAD.format(length=length) + rows + "\n" + tail)
 
 
 def _row(stage: str, run: Path) -> str:
     config = json.loads((run / "config.json").read_text())
-    evaluation = list(_evaluations(run))[-1]
+    entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    evaluation = [entry for entry in entries if entry["kind"] == "evaluate"][-1]
     crop, batch = config["data"]["crop"], config["data"]["batch"]
-    measured = {name: value for name, value in evaluation.items() if name not in ("kind", "step", "seconds")}
-    figures = ", ".join(f"{name} {value:.3g}" for name, value in measured.items())
-    hours = evaluation["seconds"] / 3600
-    return f"| {stage} | {evaluation['step']} | {batch} x {crop}x{crop} | {hours:.1f} | {figures} |"
+    figures = ", ".join(f"{name} {value:.3g}" for name, value in evaluation.items() if name not in _NO_FIGURE)
+    where = ", ".join(f"{minutes:.0f} min on {machine}" for machine, minutes in _minutes(entries).items())
+    return f"| {stage} | {entries[-1]['step']} | {batch} x {crop}x{crop} | {where} | {figures} |"
 
 
-def _evaluations(run: Path) -> Iterator[dict[str, Any]]:
-    for line in (run / "metrics.jsonl").read_text().splitlines():
-        entry = json.loads(line)
-        if entry["kind"] == "evaluate":
-            yield entry
-
-
-def _machine() -> str:
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        return device.device_kind
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(models)} cores ({models[0]})" if models else f"a CPU ({platform.machine()})"
+def _minutes(entries: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Sum up how long each machine has trained."""
+    minutes: dict[str, float] = defaultdict(float)
+    before = 0.0
+    for entry in entries:
+        minutes[entry["machine"]] += (entry["seconds"] - before) / 60
+        before = entry["seconds"]
+    return minutes

@@ -1,6 +1,9 @@
 """What accelerators can do, as their makers say, and what a step makes of it."""
 
+import os
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 GIB = 2**30
@@ -65,3 +68,13 @@ def chip_of(device: Any) -> Chip:
     statistics = getattr(device, "memory_stats", lambda: None)()
     memory = (statistics or {}).get("bytes_limit", 0) / GIB
     return Chip(memory, _GPU_FLOPS.get(device.device_kind, 0.0), 0.0)
+
+
+def machine_of(devices: int, device: Any) -> str:
+    """Name what computes: so many accelerators, or the processor and how many cores of it there are."""
+    if device.platform != "cpu":
+        return device.device_kind if devices == 1 else f"{devices} {device.device_kind}"
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores of {next(iter(models), platform.machine())}"

@@ -15,12 +15,13 @@ from tensorboardX import SummaryWriter
 
 from tvt_jax.files import write_whole
 from tvt_jax.pixels import to_uint8
-from tvt_jax.train.chips import Work
+from tvt_jax.train.chips import Work, machine_of
 from tvt_jax.train.config import TrainConfig
 from tvt_jax.train.wandb_run import WandbRun
 
 # What an entry tells of the machine, and not of the model.
 SPEED = (
+    "machine",
     "seconds",
     "steps_per_s",
     "images_per_s",
@@ -80,6 +81,7 @@ class Log:
         self._work: Work | None = None
         self._begin = timer.seconds
         self._writes = jax.process_index() == 0
+        self._machine = machine_of(jax.device_count(), jax.devices()[0])
         kept = _keep_until(workdir / "metrics.jsonl", start)
         self.evaluated = max((entry["step"] for entry in kept if entry["kind"] == "evaluate"), default=-1)
         if self._writes:
@@ -174,7 +176,7 @@ class Log:
     def _write(self, kind: str, step: int, metrics: dict[str, float], seconds: float) -> None:
         if not self._writes:
             return
-        entry = {"kind": kind, "step": step, "seconds": round(seconds, 3)} | metrics
+        entry = {"kind": kind, "step": step, "seconds": round(seconds, 3), "machine": self._machine, **metrics}
         with open(self._workdir / "metrics.jsonl", "a") as file:
             file.write(json.dumps(entry) + "\n")
         for name, value in metrics.items():
