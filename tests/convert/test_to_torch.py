@@ -20,6 +20,7 @@ from tvt_jax.models.keys import tree_from_torch
 from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig
 
+FRONT = ["README.md", "model_index.json", "pipeline.py", "prompt_embedding.safetensors", "tvt.json"]
 KEYS = Path(__file__).parents[3] / "shared" / "reference" / "keys"
 TVT_UNET = UNet2DConditionConfig(
     block_out_channels=(320, 320, 640, 1280, 1280),
@@ -122,7 +123,7 @@ def test_lora_that_was_kept_apart_is_in_the_weights_for_diffusers(sd, release, t
     export_diffusers(tmp_path / "model", tmp_path / "out")
     assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "fused" / file).read_bytes()
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["scheduler", "text_encoder", "tokenizer", "unet", "vae"]
+    assert names == sorted([*FRONT, "scheduler", "text_encoder", "tokenizer", "unet", "vae"])
 
 
 def test_the_lora_file_holds_what_the_releases_does():
