@@ -11,7 +11,7 @@ from convert.json_file import read_json
 from convert.layout import Tensors, finite
 from convert.lora import ALPHA, Branches, LoRA, fuse, read_branches
 from convert.prediction import write_scheduler
-from convert.room import room_for
+from convert.room import check_apart, room_for
 from convert.tensors import read_safetensors
 from convert.torch_writer import write_torch
 from convert.tvt import LORA_LISTS, VAE_PREFIX
@@ -38,7 +38,8 @@ def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
         ValueError: `out` lies within the model, or its UNet attends within windows.
     """
     require_model_folder(model)
-    _check_out(out, model)
+    check_apart(out, model)
+    _check_new(out)
     _check_attention(model)
     with room_for(out, _size(model, dtype)), replaced(out) as partial:
         for name in ("vae", "vae_source", "text_encoder"):
@@ -55,12 +56,10 @@ def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
         write_front(partial, model)
 
 
-def _check_out(out: Path, model: Path) -> None:
+def _check_new(out: Path) -> None:
     """Check that an export takes the place of nothing."""
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise FileExistsError(f"{out} is in the way: it holds something, and an export replaces nothing")
-    if out.resolve().is_relative_to(model.resolve()):
-        raise ValueError(f"{out} lies within the model {model}, which an export leaves as it is: name another place")
 
 
 def _check_attention(model: Path) -> None:
@@ -101,7 +100,8 @@ def export_tvt(model: Path, out: Path) -> None:
         ValueError: `out` lies within the model, its VAE has middle blocks, or its UNet attends within windows.
     """
     require_model_folder(model)
-    _check_out(out, model)
+    check_apart(out, model)
+    _check_new(out)
     _check_attention(model)
     if not (model / "unet").is_dir():
         raise FileNotFoundError(f"{model} has no UNet: the release is a VAE and a UNet")

@@ -44,11 +44,6 @@ class TVTPipeline(DiffusionPipeline):
         color_fix: how the photo's colours are given back, unless asked otherwise: "adain", "wavelet" or "none".
     """
 
-    vae: Any
-    unet: Any
-    scheduler: Any
-    config: Any
-
     def __init__(
         self,
         vae: AutoencoderKL,
