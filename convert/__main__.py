@@ -12,7 +12,7 @@ from tyro.conf import Positional
 from convert.mapped import printable
 from convert.room import ended_by_signals
 from convert.tensors import read_tensors
-from convert.to_model import PROMPT, import_sd, import_tvt
+from convert.to_model import import_sd, import_tvt
 from convert.to_torch import export_diffusers, export_tvt
 from convert.verify import RESTORATION, compare_outputs, compare_tensors, read_networks
 from convert.weights import needed_of_reference, needed_of_sd, needed_of_tvt
@@ -25,19 +25,20 @@ def import_model(
     out: Path,
     tvt: Path | None = None,
     tokenizer: Path | None = None,
-    prompt: str = PROMPT,
+    prompt: str | None = None,
     keep_lora: bool = False,
 ) -> None:
-    """Make a model folder of Stable Diffusion 2.1, or of the TVT release on it.
+    """Make a model folder of Stable Diffusion 2.1, of the TVT release on it, or of what export wrote for diffusers.
 
     Each may also be on the hub: hf://OWNER/NAME, or hf://OWNER/NAME/FOLDER.
 
     Args:
-        sd: Stable Diffusion 2.1, a diffusers folder or v2-1_512-ema-pruned.ckpt or .safetensors
+        sd: Stable Diffusion 2.1, a diffusers folder or v2-1_512-ema-pruned.ckpt or .safetensors; or an export
         out: the model folder to write
         tvt: the release's folder of checkpoints (ckp); without it, Stable Diffusion itself is imported
         tokenizer: folder of the tokenizer, for a single file, which has none in it
-        prompt: what the model is told to make of every picture, unless asked otherwise
+        prompt: what the model is told to make of every picture, unless asked otherwise; by default what an export has,
+            and else that it be clean and of high resolution
         keep_lora: keep the release's LoRA apart, in a folder that PEFT loads, rather than add it to the weights
     """
     sd = fetch(sd, partial(needed_of_sd, networks=tvt is None))
@@ -58,11 +59,11 @@ def export(
     format: Literal["diffusers", "tvt"] = "diffusers",
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",
 ) -> None:
-    """Write a model folder's networks for stock diffusers and transformers, or as the files of the TVT release.
+    """Write a model folder as one that runs in stock diffusers, or as the files of the TVT release.
 
     Args:
         model: a model folder, by import, or by train.py --export from a checkpoint of any stage
-        out: the folder to write
+        out: the folder to write, which holds nothing yet
         format: the release's files are float32
         dtype: type of the weights
     """

@@ -1,4 +1,4 @@
-"""Writing gigabytes: room for them is looked for first, and no trace stays of a run that was ended."""
+"""Writing gigabytes: apart from what is read, with room for them looked for first, and no trace of a run that ended."""
 
 import errno
 import shutil
@@ -37,6 +37,16 @@ def room_for(target: Path, needed: int) -> Iterator[None]:
             f"{target} needs {needed:,} bytes, and the disk or its quota was full before that: what was written is "
             "gone again"
         ) from error
+
+
+def check_apart(out: Path, source: Path) -> None:
+    """Check that writing `out` leaves the folder it is made of as it is.
+
+    Raises:
+        ValueError: `out` is that folder, or lies within it.
+    """
+    if out.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"{out} is {source} or lies within it, which stays as it is: name another place")
 
 
 @contextmanager

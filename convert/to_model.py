@@ -2,17 +2,30 @@
 
 import math
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from convert.layout import finite
-from convert.lora import Branches, fuse, write_branches
-from convert.room import room_for
-from convert.sd import StableDiffusion
+from convert.lora import Branches, fuse, read_branches, write_branches
+from convert.room import check_apart, room_for
+from convert.sd import StableDiffusion, read_network
 from convert.tvt import read_tvt
-from tvt_jax.model_folder import ModelCard, Network, replaced, write_parts
+from tvt_jax.model_folder import (
+    PROMPTS,
+    ModelCard,
+    Network,
+    is_model_folder,
+    read_card,
+    read_weights,
+    replaced,
+    write_parts,
+)
 from tvt_jax.models.keys import tree_from_torch
+from tvt_jax.models.middle import has_middle, without_middle
+from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.tokenizer import Tokenizer, encode_prompts
 
 PROMPT = "clean, high-resolution, 8k,"  # the release's, without an image's own tags
@@ -25,8 +38,13 @@ NEGATIVE_PROMPT = (
 LICENCE = "CreativeML Open RAIL++-M (Stable Diffusion 2.1)"
 
 
-def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str = PROMPT) -> list[str]:
+Prompts = dict[str, np.ndarray | None]
+
+
+def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str | None = None) -> list[str]:
     """Write Stable Diffusion 2.1 as a model folder, which the training stages start from; give notes of what to check.
+
+    An export of a model folder becomes what it was, with its card and its prompts.
 
     Raises:
         FileNotFoundError: a part of the checkpoint is missing.
@@ -34,15 +52,27 @@ def import_sd(sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str
         FileExistsError: `out` is something else than a model folder.
     """
     source = StableDiffusion(sd)
-    card = ModelCard(
-        source=f"Stable Diffusion, {sd.name}", prompt=prompt, negative_prompt=NEGATIVE_PROMPT, licence=LICENCE
-    )
-    _write(out, card, {"vae": source.vae, "unet": source.unet}, source, tokenizer)
+    if is_model_folder(sd):
+        _import_again(sd, source, out, tokenizer, prompt)
+    else:
+        card = ModelCard(
+            source=f"Stable Diffusion, {sd.name}",
+            prompt=PROMPT if prompt is None else prompt,
+            negative_prompt=NEGATIVE_PROMPT,
+            licence=LICENCE,
+        )
+        _write_with_text(out, card, {"vae": source.vae, "unet": source.unet}, source, tokenizer)
     return source.notes
 
 
 def import_tvt(
-    tvt: Path, sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str = PROMPT, keep_lora: bool = False
+    tvt: Path,
+    sd: Path,
+    out: Path,
+    *,
+    tokenizer: Path | None = None,
+    prompt: str | None = None,
+    keep_lora: bool = False,
 ) -> None:
     """Write the TVT release as a model folder, its LoRA fused or beside the UNet; SD gives it the text encoder.
 
@@ -55,14 +85,40 @@ def import_tvt(
         source=f"the TVT release, {tvt.name}, on Stable Diffusion, {sd.name}",
         posterior="sample",
         smallest_side=512,
-        prompt=prompt,
+        prompt=PROMPT if prompt is None else prompt,
         negative_prompt=NEGATIVE_PROMPT,
         licence=LICENCE,
     )
-    _write(out, card, {"vae": release.vae, "unet": unet}, source, tokenizer, release.lora if keep_lora else {})
+    lora = release.lora if keep_lora else {}
+    _write_with_text(out, card, {"vae": release.vae, "unet": unet}, source, tokenizer, lora)
 
 
-def _write(
+def _import_again(folder: Path, source: StableDiffusion, out: Path, tokenizer: Path | None, prompt: str | None) -> None:
+    """Write a model folder, such as an export, again; with another prompt, if one is asked for."""
+    check_apart(out, folder)
+    card, lora = read_card(folder), read_branches(folder)
+    networks: dict[str, Network] = {}
+    for part in ("vae", "vae_source"):
+        if (folder / part).is_dir():
+            networks[part] = _without_empty_middle(read_network(folder / part, AutoencoderKLConfig))
+    if (folder / "unet").is_dir():
+        networks["unet"] = source.unet
+    if prompt is not None and prompt != card.prompt:
+        _write_with_text(out, replace(card, prompt=prompt), networks, source, tokenizer, lora)
+        return
+    if (folder / "text_encoder").is_dir():
+        networks["text_encoder"] = source.text_encoder
+    held = read_weights(folder / PROMPTS) if (folder / PROMPTS).is_file() else {}
+    _write(out, card, networks, lambda: dict(held), tokenizer or source.tokenizer, lora)
+
+
+def _without_empty_middle(vae: Network[AutoencoderKLConfig]) -> Network[AutoencoderKLConfig]:
+    if has_middle(vae.tensors):
+        return vae
+    return Network(replace(vae.config, mid_block=False), without_middle(vae.tensors))
+
+
+def _write_with_text(
     out: Path,
     card: ModelCard,
     networks: dict[str, Network],
@@ -74,17 +130,29 @@ def _write(
     if folder is None:
         raise FileNotFoundError("this checkpoint has no tokenizer: give the folder of one with --tokenizer")
     networks = {**networks, "text_encoder": source.text_encoder}
+    _write(out, card, networks, lambda: _embed(source, Tokenizer(folder), card), folder, lora)
+
+
+def _write(
+    out: Path,
+    card: ModelCard,
+    networks: dict[str, Network],
+    prompts: Callable[[], Prompts],
+    tokenizer: Path | None,
+    lora: Branches | None,
+) -> None:
     needed = sum(math.prod(x.shape) * 4 for network in networks.values() for x in network.tensors.values())
     with room_for(out, needed), replaced(out) as partial:
-        prompts = _embed(source, Tokenizer(folder), {"prompt": card.prompt, "negative_prompt": card.negative_prompt})
         checked = {name: Network(x.config, finite(x.tensors, name)) for name, x in networks.items()}
-        write_parts(partial, card, checked, prompts, "float32")
+        write_parts(partial, card, checked, prompts(), "float32")
         if lora:
             write_branches(partial, lora)
-        shutil.copytree(folder, partial / "tokenizer")
+        if tokenizer:
+            shutil.copytree(tokenizer, partial / "tokenizer")
 
 
-def _embed(source: StableDiffusion, tokenizer: Tokenizer, prompts: dict[str, str]) -> dict[str, np.ndarray | None]:
+def _embed(source: StableDiffusion, tokenizer: Tokenizer, card: ModelCard) -> Prompts:
+    prompts = {"prompt": card.prompt, "negative_prompt": card.negative_prompt}
     config, params = source.text_encoder.config, tree_from_torch(dict(source.text_encoder.tensors))
     embeddings = encode_prompts(list(prompts.values()), tokenizer, config, params)
     return dict(zip(prompts, embeddings, strict=True))

@@ -6,20 +6,26 @@ from typing import Any
 
 import numpy as np
 
+from convert.hub_page import write_front
+from convert.json_file import read_json
 from convert.layout import Tensors, finite
 from convert.lora import ALPHA, Branches, LoRA, fuse, read_branches
 from convert.prediction import write_scheduler
-from convert.room import room_for
+from convert.room import check_apart, room_for
 from convert.tensors import read_safetensors
 from convert.torch_writer import write_torch
 from convert.tvt import LORA_LISTS, VAE_PREFIX
-from tvt_jax.model_folder import WEIGHTS, replaced, require_model_folder, write_tensors
+from tvt_jax.model_folder import CARD, PROMPTS, WEIGHTS, replaced, require_model_folder, write_tensors
+from tvt_jax.models.middle import has_middle, without_middle
 
+_PARTS = ("vae", "vae_source", "unet", "text_encoder")
 _RANK = 4  # the release's, where the LoRA is fused
 
 
 def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
-    """Write the networks as stock diffusers loads them: AutoencoderKL, UNet2DConditionModel; CLIPTextModel, if there.
+    """Write a folder that runs in stock diffusers without this package, and that still is a model folder.
+
+    The networks load as AutoencoderKL, UNet2DConditionModel and CLIPTextModel, the whole as a pipeline of its own.
 
     Args:
         model: the model folder, by `import`, or by `train.py --export` from a checkpoint of any stage.
@@ -29,10 +35,14 @@ def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
     Raises:
         FileNotFoundError: `model` is not a model folder.
         FileExistsError: `out` holds something.
+        ValueError: `out` lies within the model, or its UNet attends within windows.
     """
     require_model_folder(model)
+    check_apart(out, model)
+    _check_new(out)
+    _check_attention(model)
     with room_for(out, _size(model, dtype)), replaced(out) as partial:
-        for name in ("vae", "text_encoder"):
+        for name in ("vae", "vae_source", "text_encoder"):
             if (model / name).is_dir():
                 _export_network(model / name, partial / name, dtype)
         if (model / "unet").is_dir():
@@ -40,11 +50,31 @@ def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
             write_scheduler(partial)
         if (model / "tokenizer").is_dir():
             shutil.copytree(model / "tokenizer", partial / "tokenizer")
+        for file in (CARD, PROMPTS):
+            if (model / file).is_file():
+                shutil.copyfile(model / file, partial / file)
+        write_front(partial, model)
+
+
+def _check_new(out: Path) -> None:
+    """Check that an export takes the place of nothing."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise FileExistsError(f"{out} is in the way: it holds something, and an export replaces nothing")
+
+
+def _check_attention(model: Path) -> None:
+    """Check that the UNet's attention is diffusers', which sees the whole picture."""
+    file = model / "unet" / "config.json"
+    if file.is_file() and any(windows := read_json(file).get("attention_windows") or ()):
+        raise ValueError(
+            f"{model} keeps attention within windows of {list(windows)} pixels, which diffusers would pass by without "
+            "a word: it can only be run by tvt-jax"
+        )
 
 
 def _size(model: Path, dtype: str) -> int:
     """Give the bytes of the networks that are exported, in that type."""
-    files = (file for part in ("vae", "unet", "text_encoder") for file in (model / part).glob("*.safetensors"))
+    files = (file for part in _PARTS for file in (model / part).glob("*.safetensors"))
     numbers = sum(tensor.size for file in files for tensor in read_safetensors(file).values())
     return numbers * (4 if dtype == "float32" else 2)
 
@@ -67,13 +97,21 @@ def export_tvt(model: Path, out: Path) -> None:
     Raises:
         FileNotFoundError: `model` is not a model folder, or has no UNet.
         FileExistsError: `out` holds something.
+        ValueError: `out` lies within the model, its VAE has middle blocks, or its UNet attends within windows.
     """
     require_model_folder(model)
+    check_apart(out, model)
+    _check_new(out)
+    _check_attention(model)
     if not (model / "unet").is_dir():
         raise FileNotFoundError(f"{model} has no UNet: the release is a VAE and a UNet")
-    # The release's VAE has no middle block; the one in the folder changes nothing.
-    held = read_safetensors(model / "vae" / WEIGHTS).items()
-    vae = _checked({f"{VAE_PREFIX}{name}": tensor for name, tensor in held if ".mid_block." not in name}, "vae")
+    held = read_safetensors(model / "vae" / WEIGHTS)
+    if has_middle(held):
+        raise ValueError(
+            f"{model} has a VAE with middle blocks, and the release's has none: it can be exported with "
+            "--format diffusers only"
+        )
+    vae = _checked({f"{VAE_PREFIX}{name}": tensor for name, tensor in without_middle(held).items()}, "vae")
     unet = read_safetensors(model / "unet" / WEIGHTS)
     lora = lora_file(unet, read_branches(model))
     lora["state_dict_unet"] = _checked(lora["state_dict_unet"], "unet")

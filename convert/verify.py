@@ -14,7 +14,8 @@ from convert.tensors import read_safetensors
 from convert.tvt import read_tvt
 from tvt_jax.diffusion import restore_latent
 from tvt_jax.inference.upscaler import Upscaler
-from tvt_jax.model_folder import LORA, WEIGHTS, Network, read_model, with_middle
+from tvt_jax.model_folder import LORA, WEIGHTS, Network, read_model
+from tvt_jax.models.middle import with_middle
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.pixels import from_uint8

@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
+from tvt_jax.model_folder import CARD, LORA, PROMPTS
+
 _STEM = "diffusion_pytorch_model"
 _VARIANTS = ("", "fp16", "bf16")  # the full precision first; others, such as non_ema, are other weights
 _STEMS = {_STEM: _STEM, "model": "pytorch_model"}  # of a .bin
@@ -49,9 +51,14 @@ def shards_of(index: str, names: Collection[str]) -> list[str]:
 
 
 def needed_of_sd(files: Sequence[str], *, networks: bool = True) -> list[str]:
-    """Choose of a Stable Diffusion on the hub one copy of each part; without its networks, what reads a prompt."""
-    stems = {"text_encoder": "model"} | (dict.fromkeys(("vae", "unet"), _STEM) if networks else {})
-    others = ("tokenizer/", "scheduler/") if networks else ("tokenizer/",)
+    """Choose of a Stable Diffusion on the hub, or of an export, one copy of each part.
+
+    Args:
+        files: names of all files there.
+        networks: whether more is needed than what reads a prompt.
+    """
+    stems = {"text_encoder": "model"} | (dict.fromkeys(("vae", "vae_source", "unet"), _STEM) if networks else {})
+    others = ("tokenizer/", "scheduler/", f"{LORA}/", CARD, PROMPTS) if networks else ("tokenizer/",)
     return [name for part, stem in stems.items() for name in _needed(files, part, stem)] + [
         name for name in files if name.startswith(others)
     ]

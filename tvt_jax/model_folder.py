@@ -21,6 +21,7 @@ from tvt_jax.files import whole_folder
 from tvt_jax.hub import fetch
 from tvt_jax.models.keys import lora_from_torch, tree_from_torch, tree_to_torch
 from tvt_jax.models.lora import fuse_lora
+from tvt_jax.models.middle import has_middle, with_middle, without_middle
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
@@ -35,8 +36,8 @@ LORA_PREFIX = "base_model.model."
 _LORA_CONFIG = "adapter_config.json"
 _OTHER_LORA = ("rank_pattern", "alpha_pattern", "use_dora", "lora_bias", "layer_replication", "fan_in_fan_out")
 _TEXT_WEIGHTS = "model.safetensors"  # as transformers calls them
-_PROMPTS = "prompt_embedding.safetensors"
-_CARD = "tvt.json"
+PROMPTS = "prompt_embedding.safetensors"
+CARD = "tvt.json"
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -115,9 +116,9 @@ def read_model(path: str | os.PathLike[str], parts: Collection[Part] = get_args(
     vae_config, vae = _read_vae(folder / "vae") if "vae" in parts else (None, None)
     source_config, source = _read_vae(folder / "vae_source") if _has("vae_source", folder, parts) else (None, None)
     unet_config, unet = _read_unet(folder) if _has("unet", folder, parts) else (None, None)
-    prompts = read_weights(folder / _PROMPTS) if (folder / _PROMPTS).is_file() else {}
+    prompts = read_weights(folder / PROMPTS) if (folder / PROMPTS).is_file() else {}
     return ModelFolder(
-        card=_read_card(folder / _CARD),
+        card=read_card(folder),
         vae_config=vae_config,
         vae=vae,
         unet_config=unet_config,
@@ -135,14 +136,14 @@ def _has(part: Part, folder: Path, parts: Collection[Part]) -> bool:
 
 def is_model_folder(folder: Path) -> bool:
     """Tell a model folder from others."""
-    return (folder / _CARD).is_file()
+    return (folder / CARD).is_file()
 
 
 def require_model_folder(folder: Path) -> None:
     """Raise FileNotFoundError for any other folder, or none."""
     if not is_model_folder(folder):
         raise FileNotFoundError(
-            f"{folder} is not a model folder, having no {_CARD}; `python -m convert import` makes one"
+            f"{folder} is not a model folder, having no {CARD}; `python -m convert import` makes one"
         )
 
 
@@ -170,7 +171,7 @@ def write_parts(
     dtype: str,
 ) -> None:
     """Write the files of a model folder into an empty one; networks and prompts are called as in the folder."""
-    _write_json(folder / _CARD, asdict(card))
+    _write_json(folder / CARD, asdict(card))
     for name, network in networks.items():
         tensors, config = network.tensors, network.config
         if isinstance(config, AutoencoderKLConfig):
@@ -180,7 +181,7 @@ def write_parts(
         weights = _TEXT_WEIGHTS if isinstance(config, CLIPTextConfig) else WEIGHTS
         write_tensors(folder / name / weights, tensors, dtype)
     if embeddings := {name: value for name, value in prompts.items() if value is not None}:
-        write_tensors(folder / _PROMPTS, embeddings, "float32")
+        write_tensors(folder / PROMPTS, embeddings, "float32")
 
 
 @contextmanager
@@ -220,34 +221,12 @@ def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:
             out.write(np.ascontiguousarray(tensor, number).reshape(-1).view(np.uint8).data)
 
 
-def with_middle(config: AutoencoderKLConfig, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the middle blocks that diffusers expects to a VAE's state dict; where it has none, they change nothing."""
-    tensors = dict(tensors)
-    if not config.mid_block:
-        channels = config.block_out_channels[-1]
-        for part in ("encoder", "decoder"):
-            for resnet in ("resnets.0", "resnets.1"):
-                tensors.update(_identity_resnet(f"{part}.mid_block.{resnet}", channels))
-    return tensors
-
-
-def _identity_resnet(prefix: str, channels: int) -> dict[str, np.ndarray]:
-    tensors: dict[str, np.ndarray] = {}
-    for i in ("1", "2"):
-        tensors[f"{prefix}.norm{i}.weight"] = np.ones(channels, np.float32)
-        tensors[f"{prefix}.norm{i}.bias"] = np.zeros(channels, np.float32)
-        tensors[f"{prefix}.conv{i}.weight"] = np.zeros((channels, channels, 3, 3), np.float32)
-        tensors[f"{prefix}.conv{i}.bias"] = np.zeros(channels, np.float32)
-    return tensors
-
-
 def _read_vae(folder: Path) -> tuple[AutoencoderKLConfig, PyTree]:
     tensors = read_weights(folder / WEIGHTS)
-    middle = [name for name in tensors if ".mid_block." in name]
-    has_middle = any(".attentions." in name or (".conv2." in name and tensors[name].any()) for name in middle)
-    if not has_middle:
-        tensors = {name: tensor for name, tensor in tensors.items() if name not in middle}
-    config = _read_config(partial(AutoencoderKLConfig.from_json, mid_block=has_middle), folder / "config.json")
+    has_any = has_middle(tensors)
+    if not has_any:
+        tensors = without_middle(tensors)
+    config = _read_config(partial(AutoencoderKLConfig.from_json, mid_block=has_any), folder / "config.json")
     return config, tree_from_torch(tensors)
 
 
@@ -296,7 +275,13 @@ def read_weights(file: Path) -> dict[str, np.ndarray]:
     return {name: tensor.astype(np.float32, copy=False) for name, tensor in load_file(file).items()}
 
 
-def _read_card(file: Path) -> ModelCard:
+def read_card(folder: Path) -> ModelCard:
+    """Read the card of a model folder.
+
+    Raises:
+        ValueError: it has fields that are not known here.
+    """
+    file = folder / CARD
     data = _read_json(file)
     if unknown := set(data) - {field.name for field in fields(ModelCard)}:
         raise ValueError(f"{file} has unknown fields {sorted(unknown)}; it may come from a newer version")

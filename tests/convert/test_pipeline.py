@@ -1,0 +1,111 @@
+"""The exported pipeline in stock diffusers beside ours: the same pixels."""
+
+import numpy as np
+import pytest
+from diffusers import DiffusionPipeline
+from diffusers.utils import dynamic_modules_utils
+from PIL import Image
+
+from convert.to_torch import export_diffusers
+from tests.convert.small import UNET, VAE, VAE_D4, random_tensors
+from tvt_jax.colour import COLOR_FIXES
+from tvt_jax.inference.upscaler import PRETRAINED, Upscaler
+from tvt_jax.model_folder import ModelCard, ModelFolder, read_model, write_model
+from tvt_jax.models.keys import tree_from_torch
+
+PROMPT = np.random.default_rng(3).standard_normal((5, 6), np.float32)
+SAMPLED = ModelCard(scale=3, smallest_side=96, time_step=300, posterior="sample", color_fix="wavelet")
+
+
+@pytest.fixture(autouse=True)
+def modules(tmp_path, monkeypatch):
+    """Diffusers keeps a copy of the pipeline, by default in the user's home."""
+    monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+
+
+@pytest.fixture
+def photo():
+    rows, columns = np.mgrid[:64, :64] / 64
+    pixels = np.stack([rows, columns, np.sin(9 * rows * columns) ** 2], axis=-1)
+    return Image.fromarray((255 * pixels).astype(np.uint8))
+
+
+def load(folder):
+    pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=str(folder), trust_remote_code=True)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def small(tmp_path, card, vae=VAE_D4):
+    """A random model in Stable Diffusion's shape; weights of a third, so that numbers keep their size."""
+    tensors = {name: x / 3 for name, x in random_tensors(vae, 1).items()}
+    model = ModelFolder(
+        card=card,
+        vae_config=vae,
+        vae=tree_from_torch(tensors),
+        unet_config=UNET,
+        unet=tree_from_torch({name: x / 3 for name, x in random_tensors(UNET, 2).items()}),
+        prompt_embedding=PROMPT,
+    )
+    write_model(tmp_path / "model", model)
+    export_diffusers(tmp_path / "model", tmp_path / "out")
+    return Upscaler(model), load(tmp_path / "out")
+
+
+def enlarged(photo, scale):
+    large = photo.resize((photo.width * scale, photo.height * scale), Image.Resampling.BICUBIC)
+    return np.asarray(large, np.float32) / 127.5 - 1
+
+
+@pytest.mark.parametrize("vae", [VAE, VAE_D4], ids=["with a middle block", "without"])
+@pytest.mark.parametrize("posterior", ["mean", "sample"])
+def test_a_model_of_random_weights_gives_the_same(tmp_path, photo, vae, posterior):
+    ours, pipe = small(tmp_path, ModelCard(scale=2, time_step=300, posterior=posterior), vae)
+    photo = photo.crop((0, 0, 33, 18))  # A size that fits no grid.
+    x = enlarged(photo, 2)
+    restored = ours.restore(x[None])[0]
+    assert restored.std() > 0.05
+    for fix, correct in COLOR_FIXES.items():
+        result = 2 * pipe(photo, color_fix=fix, output_type="np").images[0] - 1
+        # float32 in both, and sums in another order.
+        np.testing.assert_allclose(result, correct(restored, x).clip(-1, 1), rtol=0, atol=1e-4, err_msg=fix)
+
+
+def test_the_card_is_followed(tmp_path, photo):
+    ours, pipe = small(tmp_path, SAMPLED)
+    photo = photo.crop((0, 0, 20, 25))  # Smaller than the smallest side: enlarged first, and resized back.
+    result = np.asarray(pipe(photo).images[0]).astype(int)
+    # Where a float lies between two levels its last bit decides.
+    assert np.abs(result - ours.upscale(photo)).max() <= 1
+    other = pipe(photo, prompt_embeds=pipe._prompt() + 1).images[0]
+    assert np.abs(result - np.asarray(other)).max() > 1
+
+
+def test_tiles_meet_without_a_seam(tmp_path, photo):
+    ours, pipe = small(tmp_path, ModelCard(scale=4, color_fix="none"))
+    wide = photo.resize((150, 20), Image.Resampling.BICUBIC)  # 300 latent pixels of this VAE: four tiles of 96.
+    whole = np.asarray(pipe(wide).images[0]).astype(int)
+    tiled = np.asarray(pipe(wide, tile=96).images[0]).astype(int)
+    steps = [np.abs(np.diff(x, axis=1)).max() for x in (whole, tiled)]
+    assert (whole != tiled).any() and steps[1] <= steps[0] + 3
+
+
+def test_what_is_not_known_is_refused(tmp_path, photo):
+    _, pipe = small(tmp_path, ModelCard())
+    for wrong in ({"color_fix": "hue"}, {"tile": 64}, {"output_type": "latent"}):
+        with pytest.raises(ValueError, match="is not known"):
+            pipe(photo, **wrong)
+
+
+@pytest.mark.slow
+def test_the_embedded_model_gives_the_same(tmp_path, photo):
+    export_diffusers(PRETRAINED, tmp_path / "out")
+    pipe, x = load(tmp_path / "out"), enlarged(photo, 4)
+    folder = read_model(PRETRAINED)
+    restored = Upscaler(folder).restore(x[None])[0]
+    result = pipe(photo, color_fix="none", output_type="np").images
+    pipe._restore = lambda *inputs: 2 * result[0] - 1
+    for fix, correct in COLOR_FIXES.items():
+        fixed = 2 * pipe(photo, color_fix=fix, output_type="np").images[0] - 1
+        # float32 in both, and sums in another order: 1.2e-6 was measured.
+        np.testing.assert_allclose(fixed, correct(restored, x).clip(-1, 1), rtol=0, atol=1e-4, err_msg=fix)
