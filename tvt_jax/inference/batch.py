@@ -1,22 +1,15 @@
 """Upscaling files: which goes where, settled before any work, and one bad file never stops the others."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from tvt_jax.inference.check import Scale
-from tvt_jax.inference.images import (
-    FORMATS,
-    READABLE,
-    Picture,
-    check_size,
-    format_of,
-    read_picture,
-    size_of,
-    write_picture,
-)
+from tvt_jax.inference.images import READABLE, read_picture, size_of
 from tvt_jax.inference.upscaler import Upscaler
+from tvt_jax.inference.writing import FORMATS, check_size, format_of, write_picture
 
 Pair = tuple[Path, Path]
 
@@ -68,8 +61,7 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, scale: Scale | 
     picture = read_picture(source)
     height, width = picture.pixels.shape[:2]
     check_size(target, *upscaler.result_size(height, width, scale))
-    pixels = upscaler.upscale(picture.pixels, scale)
-    write_picture(target, Picture(pixels=pixels, icc_profile=picture.icc_profile))
+    write_picture(target, replace(picture, pixels=upscaler.upscale(picture.pixels, scale)))
 
 
 def _pair_folder(source: Path, target: Path) -> list[Pair]:
