@@ -115,19 +115,19 @@ def _register_heic() -> None:
 
 
 def _decode(data: bytes) -> Picture:
-    deep = decode_deep(data)
-    if deep is not None:
-        return _finish(deep, *_told(data))
     if data.startswith(png.SIGNATURE):
         data, damaged = png.without_damage(data)
         if damaged:
             warnings.warn(f"left out what has a wrong checksum ({', '.join(damaged)})", stacklevel=2)
+    deep = decode_deep(data)
+    if deep is not None:
+        return _finish(deep, *_told(data))
     with _open(io.BytesIO(data)) as image:
         return _from_image(_loaded(image, data))
 
 
 def _told(data: bytes) -> tuple[Image.Exif, dict]:
-    """What the file of a deep picture tells."""
+    """Give what the file of a deep picture tells."""
     if data.startswith(TIFF_SIGNATURES):
         exif = Image.Exif()
         # Pillow's class knows the classic kind only: one of more than 4 GB loses what it tells.

@@ -15,7 +15,8 @@ X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 ICC_PROFILE, XMP = 34675, 700
 _DESCRIPTION = 270
 # Of the first directory, which in a TIFF tells of the pixels too, what tells of the picture: document, description,
-# camera, software, date, artist, host, page, ratings, copyright, and Windows' title, comment, author, keywords, subject.
+# camera, software, date, artist, host, page, ratings, copyright; and Windows' title, comment, author, keywords and
+# subject.
 _KEPT = (269, 270, 271, 272, 285, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096))
 # Width and height in pixels, and the way to another directory: no longer true.
 _DROPPED = (40962, 40963, 40965)
@@ -61,9 +62,11 @@ class Metadata:
             tags |= {X_RESOLUTION: self.dpi[0], Y_RESOLUTION: self.dpi[1], RESOLUTION_UNIT: 2}
         return tags
 
-    def exif(self) -> bytes:
-        """Give it as JPEG, PNG, WebP and AVIF hold it; nothing where there is none."""
+    def exif(self, orientation: bool = True) -> bytes:
+        """Give it as JPEG, PNG, WebP and AVIF hold it, with or without the orientation; nothing where there is none."""
         tags = self.directory()
+        if not orientation:
+            tags.pop(_ORIENTATION, None)
         exif = Image.Exif()
         for tag, value in tags.items():
             exif[tag] = value
@@ -89,8 +92,8 @@ def gather(exif: Image.Exif, info: Mapping[Any, Any]) -> Metadata:
 def tiff_info(exif: Image.Exif) -> dict[str, Any]:
     """Give what Pillow's `info` would have, from a TIFF's directory."""
     info = {"icc_profile": exif.get(ICC_PROFILE), "xmp": exif.get(XMP)}
-    unit = {2: 1.0, 3: _CENTIMETRES_AN_INCH}.get(exif.get(RESOLUTION_UNIT, 2))
-    sides = exif.get(X_RESOLUTION), exif.get(Y_RESOLUTION)
+    unit: float | None = {2: 1.0, 3: _CENTIMETRES_AN_INCH}.get(exif.get(RESOLUTION_UNIT, 2))
+    sides: Any = exif.get(X_RESOLUTION), exif.get(Y_RESOLUTION)
     return info | ({"dpi": tuple(float(side) * unit for side in sides)} if unit and all(sides) else {})
 
 

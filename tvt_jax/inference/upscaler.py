@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from tvt_jax import compilation_cache
 from tvt_jax.colour import COLOR_FIXES, ColorFix
 from tvt_jax.hub import fetch
-from tvt_jax.inference.channels import resize, spread_color, to_grey
+from tvt_jax.inference.channels import resize, spread_color, to_8_bits, to_grey
 from tvt_jax.inference.check import Scale, check_choice, check_floats, check_scale, to_pixels
 from tvt_jax.inference.finish import join, paint
 from tvt_jax.inference.networks import VAE, Text, UNet, run_whole
@@ -140,10 +141,12 @@ class Upscaler:
             return np.dstack([color, resize(alpha, color.shape[:2], Image.Resampling.BICUBIC)])
         if image.shape[-1] == 1:
             return to_grey(self.upscale(np.repeat(image, 3, axis=-1), scale))[..., None]
-        source = Enlarged(self._at_working_size(image), self.card.scale)
-        result = self._work(
-            source, None, lambda decoded, grid: paint(decoded, grid, source, self._color_fix, image.dtype)
+        # The networks see 8 bits, which they were trained on; the colours that are given back have all.
+        seen, colors = (
+            Enlarged(self._at_working_size(pixels), self.card.scale) for pixels in (to_8_bits(image), image)
         )
+        use = partial(paint, source=colors, fix=self._color_fix, dtype=image.dtype)
+        result = self._work(seen, None, use)
         size = self.result_size(image.shape[0], image.shape[1], scale)
         return result if size == result.shape[:2] else resize(result, size, Image.Resampling.LANCZOS)
 

@@ -50,7 +50,7 @@ class Enlarged(Source):
         (top, bottom), (left, right) = (
             (int(index.min()) // self._scale, int(index.max()) // self._scale + 1) for index in (rows, columns)
         )
-        part = np.dstack([self._enlarge(band, top, bottom, left, right) for band in self._bands])
+        part = np.dstack([np.asarray(self._enlarge(band, top, bottom, left, right)) for band in self._bands])
         return from_integers(part[rows - top * self._scale][:, columns - left * self._scale])
 
     def _enlarge(self, band: Image.Image, top: int, bottom: int, left: int, right: int) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,6 +49,9 @@ Stream = io.BytesIO | io.BufferedRandom
 # A JPEG's segment holds so much, its own name included.
 _LONGEST_SEGMENT = 65533
 _LONGEST_XMP = 65504
+# tifffile writes no tags that lead to other directories: neighbours hold their place.
+_STAND_IN = -1
+_LONG = 4
 # Classic TIFF ends at 4 GB, less what tifffile keeps for directories.
 _LONGEST_TIFF = 2**32 - 2**25
 
@@ -66,16 +70,14 @@ def check_size(path: Path, height: int, width: int) -> None:
         raise ValueError(f"{path}: {width}x{height} is too large for this format (at most {longest}), use .png or .tif")
 
 
-def write_picture(
-    path: Path, picture: Picture, quality: int = QUALITY, times: tuple[float, float] | None = None
-) -> None:
+def write_picture(path: Path, picture: Picture, quality: int = QUALITY, times: tuple[int, int] | None = None) -> None:
     """Write `picture` to `path` in the format of its ending, whole or not at all, over what may be there.
 
     Args:
         path: of the file.
         picture: 16 bits a channel stay so in PNG and TIFF; JPEG has no alpha, so the picture is laid over white.
         quality: of JPEG, WebP and AVIF, 1 to 100.
-        times: when the file is to have been read and changed, in seconds since 1970; None is now.
+        times: when the file is to have been read and changed, in nanoseconds since 1970; None is now.
 
     Raises:
         ValueError: the ending isn't in FORMATS.
@@ -85,7 +87,7 @@ def write_picture(
         with partial.open("w+b") as stream:
             encode_picture(stream, picture, image_format, quality)
         if times is not None:
-            os.utime(partial, times)
+            os.utime(partial, ns=times)
 
 
 def encode_picture(stream: Stream, picture: Picture, image_format: str, quality: int = QUALITY) -> None:
@@ -101,7 +103,7 @@ def encode_picture(stream: Stream, picture: Picture, image_format: str, quality:
     # Pillow writes no 16-bit RGB, but what is told beside the pixels.
     told = io.BytesIO()
     Image.new("L" if pixels.shape[-1] < 3 else "RGB", (1, 1)).save(told, format="PNG", **options)
-    stream.write(png.with_chunks_of(imagecodecs.png_encode(np.ascontiguousarray(pixels)), told.getvalue()))
+    stream.write(png.with_chunks_of(bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels))), told.getvalue()))
 
 
 def _to_image(pixels: np.ndarray, image_format: str) -> Image.Image:
@@ -115,7 +117,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _options(picture: Picture, image_format: str, quality: int) -> dict[str, Any]:
-    """What Pillow's save takes."""
+    """Give what Pillow's save takes."""
     metadata, options = picture.metadata, dict(_OPTIONS[image_format])
     if image_format == "JPEG":
         metadata = _for_jpeg(metadata)
@@ -125,7 +127,8 @@ def _options(picture: Picture, image_format: str, quality: int) -> dict[str, Any
         options["pnginfo"] = _png_info(metadata)
     elif metadata.xmp:
         options["xmp"] = metadata.xmp
-    told = {"icc_profile": picture.icc_profile, "exif": metadata.exif()}
+    # Given the orientation, Pillow's AVIF would write all EXIF anew, in ASCII.
+    told: dict[str, Any] = {"icc_profile": picture.icc_profile, "exif": metadata.exif(image_format != "AVIF")}
     if image_format in ("PNG", "JPEG"):
         told["dpi"] = metadata.dpi
     return options | {name: value for name, value in told.items() if value}
@@ -165,13 +168,13 @@ def _write_tiff(stream: Stream, pixels: np.ndarray, icc_profile: bytes | None, m
             resolution=metadata.dpi,
             resolutionunit="inch" if metadata.dpi else None,
             iccprofile=icc_profile,
-            extratags=[*_extra_tags(tags, metadata.xmp), *((tag, "I", 1, 0, True) for tag in inner)],
+            extratags=[*_extra_tags(tags, metadata.xmp), *((tag + _STAND_IN, "I", 1, 0, True) for tag in inner)],
         )
     _append(stream, inner)
 
 
 def _extra_tags(tags: dict[int, Any], xmp: bytes | None) -> Iterable[tuple]:
-    """What tifffile is told of the first directory."""
+    """Give what tifffile is to write in the first directory."""
     own = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, ICC_PROFILE)
     for tag, value in tags.items():
         if isinstance(value, str | bytes) and tag not in range(40091, 40096):
@@ -189,5 +192,8 @@ def _append(stream: Stream, directories: dict[int, Any]) -> None:
     for tag, directory in directories.items():
         start = stream.seek(0, io.SEEK_END)
         stream.write(b"\0" * (start % 2) + directory.tobytes(start + start % 2))
+        stream.seek(0)
         with tifffile.TiffFile(stream) as file:
-            file.pages[0].tags[tag].overwrite(start + start % 2)
+            entry = file.pages.first.tags[tag + _STAND_IN].offset
+        stream.seek(entry)
+        stream.write(struct.pack("<HHII", tag, _LONG, 1, start + start % 2))
