@@ -36,8 +36,9 @@ def check_writable(path: Path) -> None:
     Raises:
         ValueError: it can't be done, in one sentence.
     """
-    made = [folder for folder in path.parents if not folder.exists()]
+    made: list[Path] = []
     try:
+        made += [folder for folder in path.parents if not folder.exists()]
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)

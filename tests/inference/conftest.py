@@ -64,7 +64,7 @@ class Enlarger(Upscaler):
     """Repeats pixels: what happens to files doesn't ask what networks make of pictures."""
 
     def __init__(self):
-        self.card = ModelCard()
+        self.card, self.unet = ModelCard(), "stands for one"
 
     def upscale(self, image, scale=None):
         rows, columns = (

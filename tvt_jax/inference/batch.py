@@ -43,7 +43,7 @@ def upscale_files(
             upscale_file(upscaler, source, target, scale, how)
         # RuntimeError is how XLA says that memory ran out.
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
-            failures[source] = _one_line(error)
+            failures[source] = _one_line(error).removeprefix(f"{source} ")
             tqdm.write(f"failed: {source}: {failures[source]}", file=sys.stderr)
     return failures
 

@@ -20,6 +20,7 @@ def main(words: Sequence[str] | None = None) -> int:
     # Pillow's guard against hostile uploads would refuse large pictures, and these are the user's own.
     Image.MAX_IMAGE_PIXELS = None
     with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=UserWarning)
         warnings.showwarning = _show
         try:
             return tyro.cli(upscale, prog="tvt upscale", args=words)

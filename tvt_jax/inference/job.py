@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from tvt_jax.inference.batch import How, is_done, upscale_data, upscale_files
 from tvt_jax.inference.check import Scale
@@ -18,19 +17,6 @@ from tvt_jax.inference.writing import LOSSY, encode_picture, format_of, write_pi
 STANDARD = "-"
 # Of what a folder run passed by, so many are named for each reason.
 NAMED = 50
-
-
-class Job(Protocol):
-    """Work that has been settled."""
-
-    def left(self, recipe: str) -> "Job | None":
-        """Give what hasn't been done by `recipe` before; None where all has."""
-
-    def check(self, scale: Scale) -> None:
-        """Raise ValueError if results can't be written."""
-
-    def run(self, upscaler: Upscaler, scale: Scale, how: How) -> int:
-        """Do it, and return the exit status."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +86,9 @@ class Pipe:
         sys.stdout.buffer.write(stream.getbuffer())
         sys.stdout.buffer.flush()
         return 0
+
+
+Job = Files | Pipe
 
 
 def settle(paths: tuple[str, ...], naming: Naming, quality: int | None) -> Job:
