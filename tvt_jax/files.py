@@ -1,12 +1,14 @@
 """Files and folders that are there whole or not at all."""
 
+import errno
 import fcntl
 import glob
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PART, _OLD = ".part", ".old"
@@ -19,12 +21,47 @@ def whole_file(path: Path) -> Iterator[Path]:
     It is hidden, so that a folder's listing passes it by, and beside `path`, so that the replacement is one rename.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Of its own name, so that it is never too long where that of `path` isn't.
+    partial = path.with_name(f".{uuid.uuid4().hex}{_PART}")
     try:
         yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Try to write a file in the place of `path`; what may be there stays, and the folders above it are made.
+
+    Raises:
+        ValueError: it can't be done, in one sentence.
+    """
+    made: list[Path] = []
+    try:
+        made += [folder for folder in path.parents if not folder.exists()]
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{uuid.uuid4().hex}{_PART}")
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise ValueError(f"{path} can't be written: {_why(path, error)}") from None
+
+
+def _why(path: Path, error: OSError) -> str:
+    """Say in words what the system says of a file that it doesn't write."""
+    if error.errno == errno.ENAMETOOLONG:
+        return "the name is too long"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        file = next(folder for folder in path.parents if folder.is_file())
+        return f"{file} is a file, not a folder"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{path.parent} is read-only"
+    return error.strerror.lower() if error.strerror else str(error)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

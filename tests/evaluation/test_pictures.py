@@ -37,16 +37,6 @@ def test_8_bits_stay_8(tmp_path):
     assert pixels.dtype == np.uint8 and (pixels == (1, 2, 3)).all()
 
 
-def test_16_bits_in_a_layout_that_is_not_read_in_full_are_an_error(tmp_path, deep, monkeypatch):
-    file = tmp_path / "a.png"
-    cv2.imwrite(str(file), deep[..., ::-1])
-    monkeypatch.setattr(cv2, "imdecode", lambda data, flags, decode=cv2.imdecode: decode(data, flags)[::-1].copy())
-    monkeypatch.setattr("tvt_jax.evaluation.pictures.read_picture", lambda path: type("P", (), {"pixels": shown}))
-    shown = np.rint(deep / 257).astype(np.uint8)
-    with pytest.raises(ValueError, match=r"a.png has 16 bits a channel in a layout"):
-        read_exact(file)
-
-
 @pytest.mark.parametrize(("mode", "pixel", "shown"), [("RGBA", (9, 8, 7, 0), 255), ("LA", (9, 0), 255), ("L", 9, 9)])
 def test_what_is_transparent_is_white(tmp_path, mode, pixel, shown):
     Image.new(mode, (2, 2), pixel).save(tmp_path / "a.png")

@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from tests.inference.weird import BROKEN, CMYK, DEEP, FILES, RGB, RGBA, SRGB, encoded, saved, with_orientation
-from tvt_jax.inference.images import Picture, check_size, read_picture, resize, spread_color, to_grey, write_picture
+from tvt_jax.inference.channels import resize, spread_color, to_grey
+from tvt_jax.inference.images import Picture, read_picture
+from tvt_jax.inference.writing import check_size, write_picture
 
 
 def read(tmp_path, name, data):
@@ -19,7 +21,7 @@ def test_every_kind_is_read(tmp_path, name):
     data, shape = FILES[name]
     picture = read(tmp_path, name, data)
     assert picture.pixels.shape == shape
-    assert picture.pixels.dtype == np.uint8
+    assert picture.pixels.dtype == (np.uint16 if "16" in name else np.uint8)
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -27,19 +29,6 @@ def test_every_kind_is_read(tmp_path, name):
 def test_a_broken_file_is_named(tmp_path, name):
     with pytest.raises(ValueError, match=rf"{name} can't be read as a picture: .+"):
         read(tmp_path, name, BROKEN[name])
-
-
-@pytest.mark.parametrize("ending", [".png", ".tif"])
-@pytest.mark.parametrize("channels", [3, 4])
-def test_16_bits_are_rounded(tmp_path, ending, channels):
-    pixels = DEEP[..., :channels]
-    expected = np.rint(pixels.astype(np.float64) / 257)
-    np.testing.assert_array_equal(read(tmp_path, f"a{ending}", encoded(pixels, ending)).pixels, expected)
-
-
-def test_16_bit_grey_is_rounded(tmp_path):
-    expected = np.rint(DEEP[..., :1].astype(np.float64) / 257)
-    np.testing.assert_array_equal(read(tmp_path, "a.png", encoded(DEEP[..., 0], ".png")).pixels, expected)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -138,8 +127,8 @@ def test_webp_keeps_alpha(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(b"old")
 
-    def save(image, path, **options):
-        path.write_bytes(b"half")
+    def save(image, stream, **options):
+        stream.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", save)
@@ -156,8 +145,8 @@ def test_write_makes_folders_and_replaces(tmp_path):
 
 
 def test_an_unknown_ending_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.heic: '\.heic' isn't an ending that can be written, use one of \.png"):
-        write_picture(tmp_path / "a.heic", Picture(pixels=RGB))
+    with pytest.raises(ValueError, match=r"a\.bmp: '\.bmp' isn't an ending that can be written, use one of \.png"):
+        write_picture(tmp_path / "a.bmp", Picture(pixels=RGB))
 
 
 def test_a_size_that_the_format_cannot_hold_is_an_error(tmp_path):

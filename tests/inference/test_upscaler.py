@@ -61,7 +61,7 @@ def test_every_kind_is_upscaled(tmp_path, upscaler, name):
     (tmp_path / name).write_bytes(data)
     result = upscaler.upscale(read_picture(tmp_path / name).pixels)
     assert result.shape == (4 * shape[0], 4 * shape[1], shape[2])
-    assert result.dtype == np.uint8
+    assert result.dtype == (np.uint16 if "16" in name else np.uint8)
 
 
 @pytest.mark.parametrize("scale", [1, 1.5, 2, 3.3, 4, 7.77, 8, None])
@@ -161,7 +161,7 @@ def test_a_device_that_runs_out_of_memory_gets_smaller_tiles(folder, upscaler, m
     ],
 )
 def test_what_is_no_picture_is_refused(upscaler, image, what):
-    with pytest.raises(ValueError, match=rf"upscale takes a PIL image or uint8 .* not {what}"):
+    with pytest.raises(ValueError, match=rf"upscale takes a PIL image, or uint8 or uint16 .* not {what}"):
         upscaler.upscale(image)
 
 

@@ -2,12 +2,13 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import ImageCms
 
+from tvt_jax.inference.channels import to_8_bits
 from tvt_jax.inference.images import read_picture
 
 Pixels = UInt8[np.ndarray, "h w 3"] | UInt16[np.ndarray, "h w 3"]
@@ -15,7 +16,7 @@ Pixels = UInt8[np.ndarray, "h w 3"] | UInt16[np.ndarray, "h w 3"]
 
 def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     """Read a picture as RGB of 8 bits: grey repeated, and laid over white where it is transparent."""
-    return _over_white(read_picture(path).pixels)
+    return _over_white(to_8_bits(read_picture(path).pixels))
 
 
 def read_exact(path: Path) -> Pixels:
@@ -23,33 +24,12 @@ def read_exact(path: Path) -> Pixels:
 
     Raises:
         FileNotFoundError: it isn't there.
-        ValueError: it can't be read, or has 16 bits in a layout that can't be read in full.
+        ValueError: it can't be read.
     """
-    shown = read_picture(path).pixels
-    deep = _read_16_bits(path)
-    if deep is None:
-        return _over_white(shown)
-    # Turned, inverted, palettes of samples: whatever the layout, 16 bits must be the picture that 8 bits show.
-    rounded = (deep.astype(np.int32) + 128) // 257
-    if rounded.shape != shown.shape or np.abs(rounded - shown).max() > 1:
-        raise ValueError(f"{path} has 16 bits a channel in a layout that can't be read in full: save it as plain PNG")
-    return _over_white(deep)
+    return _over_white(read_picture(path).pixels)
 
 
-def _read_16_bits(path: Path) -> UInt16[np.ndarray, "h w c"] | None:
-    """Decode a file of 16 bits a channel; None for any other."""
-    data = path.read_bytes()
-    if (data.startswith(b"\x89PNG") and data[24] != 16) or not data.startswith((b"\x89PNG", b"II*\0", b"MM\0*", b"P6")):
-        return None
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
-        return None
-    if pixels.ndim == 2:
-        return pixels[..., None]
-    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[-1] == 4 else cv2.COLOR_BGR2RGB)
-
-
-def _over_white(pixels: np.ndarray) -> Pixels:
+def _over_white(pixels: np.ndarray) -> Any:
     """Lay over white, as `tvt upscale` does for JPEG, and repeat grey."""
     if pixels.shape[-1] in (2, 4):
         top = np.iinfo(pixels.dtype).max
@@ -69,7 +49,10 @@ def crop_border(image: np.ndarray, border: int) -> np.ndarray:
 def compare_files(image: Path, reference: Path) -> list[str]:
     """Say what two files have unlike that their numbers do not show: transparency, and the colours they stand for."""
     pictures = [read_picture(path) for path in (image, reference)]
-    transparent = [picture.pixels.shape[-1] in (2, 4) and picture.pixels[..., -1].min() < 255 for picture in pictures]
+    transparent = [
+        picture.pixels.shape[-1] in (2, 4) and picture.pixels[..., -1].min() < np.iinfo(picture.pixels.dtype).max
+        for picture in pictures
+    ]
     profiles = [_profile(picture.icc_profile) for picture in pictures]
     found = []
     if transparent[0] != transparent[1]:

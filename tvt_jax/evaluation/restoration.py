@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tvt_jax.evaluation.pairs import Pairs
 from tvt_jax.inference import load
-from tvt_jax.inference.batch import pair_files, upscale_file
+from tvt_jax.inference.batch import upscale_file
+from tvt_jax.inference.places import Naming
 from tvt_jax.inference.upscaler import Upscaler
 
 
@@ -34,8 +35,7 @@ def place_results(pairs: Pairs, source: Path, folder: Path) -> dict[str, Path]:
 def _place(path: Path, source: Path, folder: Path) -> Path:
     target = folder / path.relative_to(source).parent
     target.mkdir(parents=True, exist_ok=True)
-    ((_, result),) = pair_files(path, target)
-    return result
+    return target / Naming().name(Path(path.name))
 
 
 def _first(paths: Iterable[Path]) -> Path | None:

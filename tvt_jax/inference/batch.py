@@ -1,96 +1,85 @@
-"""Upscaling files: which goes where, settled before any work, and one bad file never stops the others."""
+"""Upscaling files: one bad file never stops the others."""
 
-from collections import Counter
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from tvt_jax.inference.check import Scale
-from tvt_jax.inference.images import (
-    FORMATS,
-    READABLE,
-    Picture,
-    check_size,
-    format_of,
-    read_picture,
-    size_of,
-    write_picture,
-)
+from tvt_jax.inference.images import Picture, decode_picture, read_mark, size_of
+from tvt_jax.inference.mark import mark_for
+from tvt_jax.inference.metadata import Metadata
+from tvt_jax.inference.places import Pair
 from tvt_jax.inference.upscaler import Upscaler
+from tvt_jax.inference.writing import QUALITY, check_size, write_picture
 
-Pair = tuple[Path, Path]
 
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How results are written.
 
-def pair_files(source: Path, target: Path) -> list[Pair]:
-    """Pair every picture of `source` (a file or a folder) with the file its result goes to.
-
-    A folder is searched through, hidden files and `target` itself left out; results keep name and place. Formats that
-    are read but not written become PNG.
-
-    Raises:
-        FileNotFoundError: there is no such file, or no picture in the folder.
-        ValueError: the results' format is unknown, two would get the same name, or one would overwrite an input.
+    Attributes:
+        quality: of JPEG, WebP and AVIF, 1 to 100.
+        strip_metadata: leave out what the input tells beside its pixels and their profile, and its times.
+        recipe: what results are marked by; without one they have no mark.
     """
-    if source.is_dir():
-        pairs = _pair_folder(source, target)
-    elif source.is_file():
-        pairs = [(source, target / _result_name(Path(source.name)) if target.is_dir() else target)]
-    else:
-        raise FileNotFoundError(f"{source} doesn't exist")
-    for _, result in pairs:
-        format_of(result)
-    shared = [str(result) for result, count in Counter(result for _, result in pairs).items() if count > 1]
-    if shared:
-        raise ValueError(f"several pictures would be written to {', '.join(shared)}: rename all but one of each")
-    inputs = {path.resolve() for path, _ in pairs}
-    if overwritten := [str(result) for _, result in pairs if result.resolve() in inputs]:
-        raise ValueError(f"{overwritten[0]} is an input and would be overwritten: choose another OUT")
-    return pairs
+
+    quality: int = QUALITY
+    strip_metadata: bool = False
+    recipe: str = ""
 
 
-def upscale_files(upscaler: Upscaler, pairs: list[Pair], scale: Scale | None) -> dict[Path, str]:
+def upscale_files(
+    upscaler: Upscaler,
+    pairs: list[Pair],
+    scale: Scale | None,
+    how: How = How(),
+) -> dict[Path, str]:
     """Upscale the files of `pairs`, with a progress bar on a terminal, and say of each that failed why."""
     failures = {}
     for source, target in tqdm(pairs, unit="picture", disable=None if len(pairs) > 1 else True):
         try:
-            upscale_file(upscaler, source, target, scale)
+            upscale_file(upscaler, source, target, scale, how)
         # RuntimeError is how XLA says that memory ran out.
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
-            failures[source] = _one_line(error)
-            tqdm.write(f"failed: {source}: {failures[source]}")
+            failures[source] = _one_line(error).removeprefix(f"{source} ")
+            tqdm.write(f"failed: {source}: {failures[source]}", file=sys.stderr)
     return failures
 
 
-def upscale_file(upscaler: Upscaler, source: Path, target: Path, scale: Scale | None) -> None:
+def upscale_file(
+    upscaler: Upscaler,
+    source: Path,
+    target: Path,
+    scale: Scale | None,
+    how: How = How(),
+) -> None:
     """Upscale one file; `target` is written whole or not at all."""
     if size := size_of(source):
         upscaler.check_fits(*size)
-    picture = read_picture(source)
-    height, width = picture.pixels.shape[:2]
-    check_size(target, *upscaler.result_size(height, width, scale))
-    pixels = upscaler.upscale(picture.pixels, scale)
-    write_picture(target, Picture(pixels=pixels, icc_profile=picture.icc_profile))
+        check_size(target, *upscaler.result_size(*size, scale))
+    picture = upscale_data(upscaler, source.read_bytes(), str(source), scale, how)
+    status = source.stat()
+    write_picture(
+        target, picture, how.quality, None if how.strip_metadata else (status.st_atime_ns, status.st_mtime_ns)
+    )
 
 
-def _pair_folder(source: Path, target: Path) -> list[Pair]:
-    if target.is_file():
-        raise ValueError(f"{source} is a folder, so OUT must be one too, and {target} is a file")
-    results_within = source.resolve() in target.resolve().parents
-    files = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.suffix.lower() in READABLE]
-    pairs = [
-        (source / file, target / _result_name(file))
-        for file in files
-        if (source / file).is_file()
-        and not any(part.startswith(".") for part in file.parts)
-        and not (results_within and target.resolve() in (source / file).resolve().parents)
-    ]
-    if not pairs:
-        raise FileNotFoundError(f"{source} has no pictures in it ({' '.join(sorted(READABLE))})")
-    return pairs
+def upscale_data(upscaler: Upscaler, data: bytes, name: str, scale: Scale | None, how: How) -> Picture:
+    """Upscale the picture in a file's content, which messages call `name`."""
+    picture = decode_picture(data, name)
+    metadata = Metadata() if how.strip_metadata else picture.metadata
+    if how.recipe:
+        metadata = metadata.marked(mark_for(how.recipe, data))
+    return replace(picture, pixels=upscaler.upscale(picture.pixels, scale), metadata=metadata)
 
 
-def _result_name(file: Path) -> Path:
-    return file if file.suffix.lower() in FORMATS else file.with_suffix(".png")
+def is_done(pair: Pair, recipe: str) -> bool:
+    """Tell whether a result is there that was made by the same recipe from the same content."""
+    source, target = pair
+    mark = read_mark(target) if target.is_file() else None
+    return mark is not None and mark.startswith(recipe) and mark == mark_for(recipe, source.read_bytes())
 
 
 def _one_line(error: Exception) -> str:

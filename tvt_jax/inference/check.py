@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt
 from PIL import Image
 
 from tvt_jax.inference.images import pixels_of
@@ -28,14 +28,17 @@ def check_scale(scale: Scale) -> Scale:
     return scale
 
 
-def to_pixels(image: np.ndarray | Image.Image) -> UInt8[np.ndarray, "h w *c"]:
+def to_pixels(image: np.ndarray | Image.Image) -> UInt[np.ndarray, "h w *c"]:
     """Give the pixels of a picture, or ValueError if it is none."""
     if isinstance(image, Image.Image):
         return pixels_of(image)
     array = isinstance(image, np.ndarray)
-    if not array or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size or image.shape[2:] > (4,):
+    known = array and image.dtype in (np.uint8, np.uint16)
+    if not known or image.ndim not in (2, 3) or not image.size or image.shape[2:] > (4,):
         what = f"{image.dtype} {list(image.shape)}" if array else type(image).__name__
-        raise ValueError(f"upscale takes a PIL image or uint8 [h w] or [h w c] with 1 to 4 channels, not {what}")
+        raise ValueError(
+            f"upscale takes a PIL image, or uint8 or uint16 [h w] or [h w c] with 1 to 4 channels, not {what}"
+        )
     return image
 
 

@@ -1,32 +1,39 @@
 """The command that upscales pictures."""
 
 import sys
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from PIL import Image
+from tqdm import tqdm
 from tyro.conf import Positional, arg
+
+Format = Literal["png", "jpeg", "webp", "tiff", "avif"]
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Parse a command line, by default this program's, do what it says, and return the exit status."""
     # Pillow's guard against hostile uploads would refuse large pictures, and these are the user's own.
     Image.MAX_IMAGE_PIXELS = None
-    try:
-        return tyro.cli(upscale, prog="tvt upscale", args=words)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; what is finished stays", file=sys.stderr)
-        return 130
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=UserWarning)
+        warnings.showwarning = _show
+        try:
+            return tyro.cli(upscale, prog="tvt upscale", args=words)
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("interrupted; what is finished stays", file=sys.stderr)
+            return 130
 
 
 def upscale(
-    source: Annotated[Positional[Path], arg(metavar="IN")],
-    target: Annotated[Positional[Path], arg(metavar="OUT")],
+    paths: Annotated[Positional[tuple[str, ...]], arg(metavar="IN [IN ...] OUT")],
     /,
     model: Path | None = None,
     scale: float = 4.0,
@@ -34,34 +41,76 @@ def upscale(
     color_fix: Literal["adain", "wavelet", "none"] | None = None,
     tile: int | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
+    device: Literal["cpu", "gpu", "tpu"] | None = None,
     device_rows: int = 1,
+    suffix: str = "",
+    format: Format | None = None,
+    quality: int | None = None,
+    skip_existing: bool = False,
+    strip_metadata: bool = False,
 ) -> int:
-    """Upscale a picture, or every picture in a folder and the folders within it.
+    """Upscale pictures, and every picture in folders and the folders within them.
 
     Args:
-        source: a picture (PNG, JPEG, WebP, TIFF, BMP, GIF) or a folder of them
-        target: the result, in the format of its ending (.png .jpg .webp .tif); for a folder, a folder
+        paths: pictures (PNG, JPEG, WebP, TIFF, AVIF, HEIC, BMP, GIF) and folders of them, and last where results go: a
+            folder, or for one picture a file, in the format of its ending; - is standard input, or output
         model: a model folder, or hf://OWNER/NAME on the hub; the default is the small model that comes with the package
         scale: 1 to 8, fractions too
         prompt: what the picture shows; the default is the model's own prompt
         color_fix: how the input's colours are given back; the default is the model's own way
         tile: side of the tiles for large pictures, in latent pixels; the default is the largest that fits the memory
         dtype: what the networks compute in
+        device: what computes; the default is the fastest that is there
         device_rows: split each picture's rows over this many devices
+        suffix: put between a result's name and its ending
+        format: of all results; the default is each picture's own
+        quality: of JPEG, WebP and AVIF, 1 to 100; the default is 95
+        skip_existing: leave out what the same model made with the same options from the same file before
+        strip_metadata: leave out what a file tells beside its pixels and their colour profile
     """
+    if len(paths) < 2:
+        print("error: tvt upscale needs pictures, and last where results go: IN [IN ...] OUT", file=sys.stderr)
+        return 2
     # Imported here because jax takes a second to load, and --help shouldn't.
+    from tvt_jax.hub import fetch
     from tvt_jax.inference import load
-    from tvt_jax.inference.batch import pair_files, upscale_files
+    from tvt_jax.inference.batch import How
     from tvt_jax.inference.check import check_scale
+    from tvt_jax.inference.job import settle
+    from tvt_jax.inference.mark import recipe_of
+    from tvt_jax.inference.places import Naming
+    from tvt_jax.inference.upscaler import PRETRAINED
+    from tvt_jax.inference.writing import QUALITY
 
     check_scale(scale)
-    pairs = pair_files(source, target)
-    options: dict[str, Any] = {"color_fix": color_fix, "tile": tile, "dtype": dtype, "device_rows": device_rows}
-    upscaler = load(model, prompt=prompt, progress=True, **options)
+    job = settle(paths, Naming(suffix=suffix, image_format=format.upper() if format else None), quality)
+    options: dict[str, Any] = {"prompt": prompt, "color_fix": color_fix, "tile": tile, "dtype": dtype}
+    folder = fetch(PRETRAINED if model is None else model)
+    written: dict[str, Any] = {"quality": quality or QUALITY, "strip_metadata": strip_metadata}
+    how = How(recipe=recipe_of(folder, options | written | {"scale": scale}), **written)
+    left = job.left(how.recipe) if skip_existing else job
+    if left is None:
+        return 0
+    left.check(scale)
+    if device is not None:
+        _choose(device)
+    upscaler = load(folder, progress=True, device_rows=device_rows, **options)
     if upscaler.unet is None:
         raise ValueError(f"{model} has a VAE but no UNet: it can't upscale")
-    failures = upscale_files(upscaler, pairs, scale)
-    if failures:
-        names = "".join(f"\n  {path}" for path in failures)
-        print(f"error: {len(failures)} of {len(pairs)} pictures failed:{names}", file=sys.stderr)
-    return 1 if failures else 0
+    return left.run(upscaler, scale, how)
+
+
+def _choose(device: str) -> None:
+    """Have jax compute on `device`; raise ValueError where there is none."""
+    import jax
+
+    jax.config.update("jax_platforms", device)
+    found = None
+    with suppress(RuntimeError):
+        found = jax.default_backend()
+    if found != device:
+        raise ValueError(f"jax sees no {device}: drop --device, or install jax for it")
+
+
+def _show(message: Warning | str, *_: Any) -> None:
+    tqdm.write(f"warning: {message}", file=sys.stderr)

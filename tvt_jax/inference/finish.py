@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt
 
 from tvt_jax.colour import ColorFix, match, statistics_of, wavelet
 from tvt_jax.inference.restoration import Decoded
 from tvt_jax.inference.tiling import Grid, relative
 from tvt_jax.inference.windows import Source
-from tvt_jax.pixels import to_uint8
+from tvt_jax.pixels import from_integers, to_integers
 
 # What five dilated blurs see on each side.
 WAVELET_REACH = 1 + 2 + 4 + 8 + 16
@@ -18,15 +18,20 @@ WAVELET_REACH = 1 + 2 + 4 + 8 + 16
 Part = tuple[slice, slice]
 
 
-def paint(decoded: Iterable[Decoded], grid: Grid, source: Source, fix: ColorFix) -> UInt8[np.ndarray, "h w 3"]:
-    """Put tiles together, with the source's colours by `fix`; nothing of the whole is held in float32."""
+def paint(
+    decoded: Iterable[Decoded], grid: Grid, source: Source, fix: ColorFix, dtype: np.dtype
+) -> UInt[np.ndarray, "h w 3"]:
+    """Put tiles together, with the source's colours by `fix`, as uint8 or uint16 [h w 3].
+
+    Nothing of the whole is held in float32.
+    """
     if fix == "adain":
-        return _paint_adain(decoded, grid, source)
-    result = np.empty((*source.size, 3), np.uint8)
+        return _paint_adain(decoded, grid, source, dtype)
+    result = np.empty((*source.size, 3), dtype)
     margin = WAVELET_REACH if fix == "wavelet" else 0
     for part, near, pixels in _cut_out(decoded, grid, source.size, margin):
         fixed: Any = wavelet(pixels, _window(source, near)) if fix == "wavelet" else pixels
-        result[part] = to_uint8(fixed[_within(part, near)])
+        result[part] = to_integers(fixed[_within(part, near)], dtype)
     return result
 
 
@@ -38,19 +43,19 @@ def join(decoded: Iterable[Decoded], grid: Grid, size: tuple[int, int]) -> Float
     return result
 
 
-def _paint_adain(decoded: Iterable[Decoded], grid: Grid, source: Source) -> UInt8[np.ndarray, "h w 3"]:
-    """In two passes: half precision keeps pixels to a sixteenth of a level until all statistics are known."""
-    half = np.empty((*source.size, 3), np.float16)
+def _paint_adain(decoded: Iterable[Decoded], grid: Grid, source: Source, dtype: np.dtype) -> UInt[np.ndarray, "h w 3"]:
+    """In two passes: 16 bits keep the pixels until all statistics are known."""
+    held = np.empty((*source.size, 3), np.uint16)
     sums = np.zeros((2, 2, 3))
     for part, _, pixels in _cut_out(decoded, grid, source.size, 0):
-        half[part] = pixels
+        held[part] = to_integers(pixels, held.dtype)
         sums += [_sums(pixels), _sums(_window(source, part))]
     count = source.size[0] * source.size[1]
     own, wanted = (statistics_of(total, of_squares, count) for total, of_squares in sums)
-    result = np.empty(half.shape, np.uint8)
+    result = held if dtype == held.dtype else np.empty(held.shape, dtype)
     for part in map(grid.pixel_part, grid.tiles):
-        fixed: Any = match(half[part].astype(np.float32), own, wanted)
-        result[part] = to_uint8(fixed)
+        fixed: Any = match(from_integers(held[part]), own, wanted)
+        result[part] = to_integers(fixed, dtype)
     return result
 
 

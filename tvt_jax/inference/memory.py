@@ -17,9 +17,9 @@ BYTES_PER_TILED_PIXEL = 60
 BYTES_PER_FINISHED_PIXEL = 150
 # Python, jax and the compiled programs. These three are fitted to peaks that `python -m benchmarks.memory` measured.
 BASE = 870_000_000
-# The result as uint8; adain's two passes keep it in float16 besides.
-BYTES_PER_PIXEL = 3
-ADAIN_BYTES_PER_PIXEL = 6
+# The result, 16 bits deep at most; adain's two passes keep it so besides one of 8 bits.
+BYTES_PER_PIXEL = 6
+ADAIN_BYTES_PER_PIXEL = 3
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")

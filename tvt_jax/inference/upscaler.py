@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -10,16 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, UInt
 from PIL import Image
 from tqdm import tqdm
 
 from tvt_jax import compilation_cache
 from tvt_jax.colour import COLOR_FIXES, ColorFix
 from tvt_jax.hub import fetch
+from tvt_jax.inference.channels import resize, spread_color, to_8_bits, to_grey
 from tvt_jax.inference.check import Scale, check_choice, check_floats, check_scale, to_pixels
 from tvt_jax.inference.finish import join, paint
-from tvt_jax.inference.images import resize, spread_color, to_grey
 from tvt_jax.inference.networks import VAE, Text, UNet, run_whole
 from tvt_jax.inference.plan import SMALLEST_TILE, Plan, Planner
 from tvt_jax.inference.prompt import with_prompt
@@ -121,7 +122,8 @@ class Upscaler:
         """Enlarge a picture to (round(h * scale), round(w * scale)), with the channels it has.
 
         Args:
-            image: a PIL image, or uint8 of any size; grey (h w, or h w 1), grey and alpha, RGB or RGBA.
+            image: a PIL image, or uint8 or uint16 of any size; grey (h w, or h w 1), grey and alpha, RGB or RGBA. The
+                result has the same depth.
             scale: 1 to 8, None is the card's. The network always works at the card's scale, the one it was trained
                 for; for another one its result is resized (Lanczos).
 
@@ -139,8 +141,12 @@ class Upscaler:
             return np.dstack([color, resize(alpha, color.shape[:2], Image.Resampling.BICUBIC)])
         if image.shape[-1] == 1:
             return to_grey(self.upscale(np.repeat(image, 3, axis=-1), scale))[..., None]
-        source = Enlarged(self._at_working_size(image), self.card.scale)
-        result = self._work(source, None, lambda decoded, grid: paint(decoded, grid, source, self._color_fix))
+        # The networks see 8 bits, which they were trained on; the colours that are given back have all.
+        seen, colors = (
+            Enlarged(self._at_working_size(pixels), self.card.scale) for pixels in (to_8_bits(image), image)
+        )
+        use = partial(paint, source=colors, fix=self._color_fix, dtype=image.dtype)
+        result = self._work(seen, None, use)
         size = self.result_size(image.shape[0], image.shape[1], scale)
         return result if size == result.shape[:2] else resize(result, size, Image.Resampling.LANCZOS)
 
@@ -216,7 +222,7 @@ class Upscaler:
     def _bar(self, tiles: Iterable, name: str) -> Iterable:
         return tqdm(tiles, desc=name, unit="batch", leave=False, disable=None if self._progress else True)
 
-    def _at_working_size(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    def _at_working_size(self, image: UInt[np.ndarray, "h w 3"]) -> UInt[np.ndarray, "h2 w2 3"]:
         """Give the picture, enlarged if its result would have a shorter side than the card's smallest."""
         size = self._working_size(*image.shape[:2])
         return image if size == image.shape[:2] else resize(image, size, Image.Resampling.BICUBIC)

@@ -3,10 +3,10 @@
 from abc import ABC, abstractmethod
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, UInt
 from PIL import Image
 
-from tvt_jax.pixels import from_uint8
+from tvt_jax.pixels import from_integers
 
 # Pixels beyond a part that enlarging it looks at.
 BICUBIC_REACH = 2
@@ -35,24 +35,28 @@ class Source(ABC):
 
 
 class Enlarged(Source):
-    """A picture enlarged by Pillow's bicubic resize, window by window; each pixel is that of the whole's resize."""
+    """A picture enlarged by Pillow's bicubic resize, window by window; each pixel is that of the whole's resize.
 
-    def __init__(self, image: UInt8[np.ndarray, "h w 3"], scale: int) -> None:
+    It is rounded to the picture's own depth, 8 or 16 bits.
+    """
+
+    def __init__(self, image: UInt[np.ndarray, "h w 3"], scale: int) -> None:
         self.size = image.shape[0] * scale, image.shape[1] * scale
-        self._image = Image.fromarray(image)
         self._scale = scale
+        # Pillow has no 16-bit RGB.
+        self._bands = [Image.fromarray(band) for band in ([image] if image.dtype == np.uint8 else _split(image))]
 
     def _pixels(self, rows: Rows, columns: Columns) -> Window:
         (top, bottom), (left, right) = (
             (int(index.min()) // self._scale, int(index.max()) // self._scale + 1) for index in (rows, columns)
         )
-        part = np.asarray(self._enlarge(top, bottom, left, right))
-        return from_uint8(part[rows - top * self._scale][:, columns - left * self._scale])
+        part = np.dstack([np.asarray(self._enlarge(band, top, bottom, left, right)) for band in self._bands])
+        return from_integers(part[rows - top * self._scale][:, columns - left * self._scale])
 
-    def _enlarge(self, top: int, bottom: int, left: int, right: int) -> Image.Image:
+    def _enlarge(self, band: Image.Image, top: int, bottom: int, left: int, right: int) -> Image.Image:
         """Enlarge part of the picture: widen, then heighten, for the order that Pillow takes depends on the part."""
-        first, last = max(top - BICUBIC_REACH, 0), min(bottom + BICUBIC_REACH, self._image.height)
-        width, strip = (right - left) * self._scale, self._image.crop((0, first, self._image.width, last))
+        first, last = max(top - BICUBIC_REACH, 0), min(bottom + BICUBIC_REACH, band.height)
+        width, strip = (right - left) * self._scale, band.crop((0, first, band.width, last))
         wide = strip.resize((width, strip.height), Image.Resampling.BICUBIC, (left, 0, right, strip.height))
         size = (width, (bottom - top) * self._scale)
         return wide.resize(size, Image.Resampling.BICUBIC, (0, top - first, width, bottom - first))
@@ -74,3 +78,7 @@ def reflect(begin: int, count: int, length: int) -> Int[np.ndarray, " n"]:
     period = max(2 * (length - 1), 1)
     index = np.arange(begin, begin + count) % period
     return np.minimum(index, period - index) if length > 1 else index * 0
+
+
+def _split(image: UInt[np.ndarray, "h w 3"]) -> list[UInt[np.ndarray, "h w"]]:
+    return [np.ascontiguousarray(image[..., i]) for i in range(image.shape[-1])]

@@ -1,0 +1,36 @@
+"""What made a result, in so few words that the file itself can hold them."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_NAME = "tvt"
+_MODEL_FILES = (".json", ".safetensors", ".txt")
+# Hexadecimal digits: of what could meet by chance, and of what nobody else should be able to make.
+_SHORT, _LONG = 16, 32
+
+
+def recipe_of(model: Path, options: Mapping[str, Any]) -> str:
+    """Say by which model folder, and with what options, results are made."""
+    told = repr(sorted(options.items())).encode()
+    return f"{_NAME} model={_fingerprint(model)} options={hashlib.sha256(told).hexdigest()[:_SHORT]}"
+
+
+def mark_for(recipe: str, data: bytes) -> str:
+    """Say of what file's content, too."""
+    return f"{recipe} input={hashlib.sha256(data).hexdigest()[:_LONG]}"
+
+
+def is_mark(text: str | None) -> bool:
+    """Tell a mark from what other programs write there."""
+    return text is not None and text.startswith(f"{_NAME} model=")
+
+
+def _fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in _MODEL_FILES and path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:_SHORT]
