@@ -112,5 +112,5 @@ def _choose(device: str) -> None:
         raise ValueError(f"jax sees no {device}: drop --device, or install jax for it")
 
 
-def _show(message: Warning | str, *_: Any) -> None:
+def _show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
     tqdm.write(f"warning: {message}", file=sys.stderr)
