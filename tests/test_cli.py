@@ -53,7 +53,7 @@ def test_a_folder_with_a_bad_file(monkeypatch, capsys, tmp_path, model, photo):
     (tmp_path / "in" / "bad.png").write_text("no picture")
     status, out, err = tvt(monkeypatch, capsys, "upscale", tmp_path / "in", tmp_path / "out", "--model", model)
     assert status == 1
-    assert "bad.png can't be read as a picture" in out
+    assert out == "" and "bad.png: can't be read as a picture" in err
     assert err.endswith(f"error: 1 of 2 pictures failed:\n  {tmp_path / 'in' / 'bad.png'}\n")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
 

@@ -103,6 +103,23 @@ def test_a_deep_tiff_that_lacks_pixels_is_an_error(tmp_path):
         read_picture(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize(("byteorder", "bigtiff"), [("<", False), (">", False), ("<", True)])
+def test_tiffs_are_turned_upright_and_tell(tmp_path, bigtiff, byteorder):
+    data = tiff(
+        RGB, bigtiff=bigtiff, byteorder=byteorder, extratags=[(274, "H", 1, 6, True), (315, "s", 0, "Me", True)]
+    )
+    (tmp_path / "a.tif").write_bytes(data)
+    picture = read_picture(tmp_path / "a.tif")
+    np.testing.assert_array_equal(picture.pixels, np.rot90(RGB, -1))
+    assert picture.metadata.tags == {305: "tifffile.py", 315: "Me"}
+
+
+def test_a_big_endian_bigtiff_is_read_without_what_it_tells(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff(RGB, bigtiff=True, byteorder=">"))
+    with pytest.warns(UserWarning, match="a.tif: what it tells beside its pixels can't be read"):
+        np.testing.assert_array_equal(read_picture(tmp_path / "a.tif").pixels, RGB)
+
+
 @pytest.mark.parametrize("ending", [".png", ".tif"])
 @pytest.mark.parametrize("pixels", [DEEP[..., :n] for n in (1, 2, 3, 4)], ids=["L", "LA", "RGB", "RGBA"])
 def test_lossless_formats_return_what_was_written(tmp_path, ending, pixels):
@@ -149,3 +166,45 @@ def test_scales_keep_the_depth(upscaler):
 def test_pil_images_of_16_bits_stay_so(upscaler):
     grey = waves(1)[..., 0]
     np.testing.assert_array_equal(upscaler.upscale(Image.fromarray(grey))[..., 0], upscaler.upscale(grey))
+
+
+ALPHA_KIND = {"extrasamples": ["unassalpha"]}
+TWINS = {
+    "rgb": lambda a: tiff(a[..., :3]),
+    "planar": lambda a: tiff(np.ascontiguousarray(a[..., :3].transpose(2, 0, 1)), planarconfig="separate"),
+    "planar_alpha": lambda a: tiff(np.ascontiguousarray(a.transpose(2, 0, 1)), planarconfig="separate", **ALPHA_KIND),
+    "tiles": lambda a: tiff(np.ascontiguousarray(a[..., :3]), tile=(16, 16), compression="lzw", predictor=True),
+    "grey": lambda a: tiff(a[..., 0], "minisblack"),
+    "grey_alpha": lambda a: tiff(a[..., :2], "minisblack", planarconfig="contig", **ALPHA_KIND),
+    "white_is_zero": lambda a: tiff(a[..., 0], "miniswhite"),
+    "white_is_zero_alpha": lambda a: tiff(a[..., :2], "miniswhite", planarconfig="contig", **ALPHA_KIND),
+    "unspecified": lambda a: tiff(a, extrasamples=["unspecified"]),
+    "grey_unspecified": lambda a: tiff(a[..., :2], "minisblack", planarconfig="contig", extrasamples=["unspecified"]),
+    "associated": lambda a: tiff(premultiplied(a), extrasamples=["assocalpha"]),
+    "grey_associated": lambda a: tiff(
+        premultiplied(a[..., [0, 3]]), "minisblack", planarconfig="contig", extrasamples=["assocalpha"]
+    ),
+    "two_extra": lambda a: tiff(np.dstack([a, a[..., :1]]), extrasamples=["unassalpha", "unspecified"]),
+    "big_endian": lambda a: tiff(a[..., :3], byteorder=">"),
+    "zstd": lambda a: tiff(a[..., :3], compression="zstd"),
+}
+
+
+def premultiplied(pixels: np.ndarray) -> np.ndarray:
+    top = np.iinfo(pixels.dtype).max
+    color = np.rint(pixels[..., :-1].astype(np.float64) * pixels[..., -1:] / top)
+    return np.dstack([color.astype(pixels.dtype), pixels[..., -1:]])
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_8_bits_are_read_like_16(tmp_path, name):
+    deep = DEEP.copy()
+    deep[..., 3] |= 0xC000  # under a faint alpha, 8 bits keep no colour
+    shallow = to_8_bits(deep)
+    results = []
+    for pixels in (deep, shallow):
+        (tmp_path / "a.tif").write_bytes(TWINS[name](pixels))
+        results.append(read_picture(tmp_path / "a.tif").pixels)
+    assert results[0].dtype == np.uint16 and results[1].dtype == np.uint8
+    assert results[0].shape == results[1].shape
+    assert np.abs(to_8_bits(results[0]).astype(int) - results[1]).max() <= 1

@@ -48,6 +48,7 @@ def upscale(
     quality: int | None = None,
     skip_existing: bool = False,
     strip_metadata: bool = False,
+    watch: bool = False,
 ) -> int:
     """Upscale pictures, and every picture in folders and the folders within them.
 
@@ -67,6 +68,7 @@ def upscale(
         quality: of JPEG, WebP and AVIF, 1 to 100; the default is 95
         skip_existing: leave out what the same model made with the same options from the same file before
         strip_metadata: leave out what a file tells beside its pixels and their colour profile
+        watch: go on, until interrupted, with what is dropped into the folders
     """
     if len(paths) < 2:
         print("error: tvt upscale needs pictures, and last where results go: IN [IN ...] OUT", file=sys.stderr)
@@ -76,28 +78,37 @@ def upscale(
     from tvt_jax.inference import load
     from tvt_jax.inference.batch import How
     from tvt_jax.inference.check import check_scale
-    from tvt_jax.inference.job import settle
+    from tvt_jax.inference.job import check_quality, require_folders, settle
     from tvt_jax.inference.mark import recipe_of
     from tvt_jax.inference.places import Naming
     from tvt_jax.inference.upscaler import PRETRAINED
+    from tvt_jax.inference.watch import watch as watch_folders
     from tvt_jax.inference.writing import QUALITY
 
     check_scale(scale)
-    job = settle(paths, Naming(suffix=suffix, image_format=format.upper() if format else None), quality)
+    check_quality(quality)
+    naming = Naming(suffix=suffix, image_format=format.upper() if format else None)
+    if watch:
+        require_folders(paths)
+    job = None if watch else settle(paths, naming, quality)
     options: dict[str, Any] = {"prompt": prompt, "color_fix": color_fix, "tile": tile, "dtype": dtype}
     folder = fetch(PRETRAINED if model is None else model)
     written: dict[str, Any] = {"quality": quality or QUALITY, "strip_metadata": strip_metadata}
     how = How(recipe=recipe_of(folder, options | written | {"scale": scale}), **written)
-    left = job.left(how.recipe) if skip_existing else job
-    if left is None:
-        return 0
-    left.check(scale)
+    if job is not None and skip_existing:
+        job = job.left(how.recipe)
+        if job is None:
+            return 0
+    if job is not None:
+        job.check(scale)
     if device is not None:
         _choose(device)
     upscaler = load(folder, progress=True, device_rows=device_rows, **options)
     if upscaler.unet is None:
         raise ValueError(f"{model} has a VAE but no UNet: it can't upscale")
-    return left.run(upscaler, scale, how)
+    if job is None:
+        watch_folders(lambda: settle(paths, naming, None), upscaler, scale, how)
+    return job.run(upscaler, scale, how)
 
 
 def _choose(device: str) -> None:
@@ -112,5 +123,7 @@ def _choose(device: str) -> None:
         raise ValueError(f"jax sees no {device}: drop --device, or install jax for it")
 
 
-def _show(message: Warning | str, *_: Any) -> None:
+def _show(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
     tqdm.write(f"warning: {message}", file=sys.stderr)

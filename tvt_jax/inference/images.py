@@ -12,8 +12,8 @@ from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from tvt_jax.inference import png
 from tvt_jax.inference.channels import turn_upright
-from tvt_jax.inference.deep import TIFF_SIGNATURES, decode_deep
-from tvt_jax.inference.metadata import Metadata, gather, mark_of, tiff_info
+from tvt_jax.inference.decoding import TIFF_SIGNATURES, decode_exactly
+from tvt_jax.inference.metadata import Metadata, gather, mark_of, tiff_exif, tiff_info
 
 READABLE = frozenset(".png .jpg .jpeg .jfif .jpe .webp .tif .tiff .bmp .gif .avif .heic .heif".split())
 
@@ -82,10 +82,7 @@ def read_mark(path: Path) -> str | None:
     with suppress(Exception), warnings.catch_warnings(action="ignore"), path.open("rb") as file:
         if path.suffix.lower() not in (".tif", ".tiff"):
             return mark_of(_open(file).getexif())
-        # Pillow opens no 16-bit RGB, but reads what such a file tells.
-        exif = Image.Exif()
-        exif.load_from_fp(file, None)
-        return mark_of(exif)
+        return mark_of(tiff_exif(file))
     return None
 
 
@@ -119,20 +116,22 @@ def _decode(data: bytes) -> Picture:
         data, damaged = png.without_damage(data)
         if damaged:
             warnings.warn(f"left out what has a wrong checksum ({', '.join(damaged)})", stacklevel=2)
-    deep = decode_deep(data)
-    if deep is not None:
-        return _finish(deep, *_told(data))
+    pixels = decode_exactly(data)
+    if pixels is not None:
+        return _finish(pixels, *_told(data))
     with _open(io.BytesIO(data)) as image:
         return _from_image(_loaded(image, data))
 
 
 def _told(data: bytes) -> tuple[Image.Exif, dict]:
-    """Give what the file of a deep picture tells."""
+    """Give what a file tells whose pixels Pillow need not open."""
     if data.startswith(TIFF_SIGNATURES):
-        exif = Image.Exif()
-        # Pillow's class knows the classic kind only: one of more than 4 GB loses what it tells.
-        with suppress(Exception):
-            exif.load(data)
+        try:
+            exif = tiff_exif(io.BytesIO(data))
+        # Damaged, or a big-endian BigTIFF, which Pillow doesn't know.
+        except Exception as error:
+            warnings.warn(f"what it tells beside its pixels can't be read ({error})", stacklevel=2)
+            exif = Image.Exif()
         return exif, tiff_info(exif)
     with _open(io.BytesIO(data)) as image:
         return image.getexif(), image.info

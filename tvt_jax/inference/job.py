@@ -96,7 +96,7 @@ def settle(paths: tuple[str, ...], naming: Naming, quality: int | None) -> Job:
 
     Raises:
         FileNotFoundError: a file isn't there, or a folder has no pictures.
-        ValueError: something can't work: see `place_files`; or `quality` is out of range, or of no use.
+        ValueError: something can't work: see `place_files`; or `quality` is of no use.
     """
     *sources, target = paths
     job: Job
@@ -106,11 +106,22 @@ def settle(paths: tuple[str, ...], naming: Naming, quality: int | None) -> Job:
         folder = target.endswith("/")
         places = place_files([Path(source) for source in sources], Path(target), naming, folder)
         job, formats = Files(places), {format_of(result) for _, result in places.pairs}
-    if quality is not None and not 1 <= quality <= 100:
-        raise ValueError(f"quality={quality} is out of range, use 1 to 100")
     if quality is not None and not formats & set(LOSSY):
         raise ValueError(f"quality={quality} is for {', '.join(LOSSY)}, and no result is one of them")
     return job
+
+
+def check_quality(quality: int | None) -> None:
+    """Raise ValueError if a quality is out of range."""
+    if quality is not None and not 1 <= quality <= 100:
+        raise ValueError(f"quality={quality} is out of range, use 1 to 100")
+
+
+def require_folders(paths: tuple[str, ...]) -> None:
+    """Raise ValueError if what is to be watched is no folder, or results don't become files."""
+    for path in paths:
+        if path == STANDARD or (path != paths[-1] and not Path(path).is_dir()):
+            raise ValueError(f"{path} is no folder, and --watch watches folders")
 
 
 def _pipe(sources: list[str], target: str, naming: Naming) -> tuple[Job, set[str]]:

@@ -1,6 +1,8 @@
 """What a file tells beside its pixels: EXIF with dates and places, XMP, resolution."""
 
+import io
 import re
+import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -87,6 +89,16 @@ def gather(exif: Image.Exif, info: Mapping[Any, Any]) -> Metadata:
         warnings.warn(f"the EXIF data is damaged and left out ({error})", stacklevel=2)
         metadata = Metadata()
     return replace(metadata, xmp=_upright_xmp(info.get("xmp")), dpi=_resolution(info.get("dpi")))
+
+
+def tiff_exif(stream: io.BytesIO | io.BufferedReader) -> Image.Exif:
+    """Read a TIFF's first directory, also where Pillow doesn't open its pixels."""
+    header = stream.read(16)
+    exif = Image.Exif()
+    exif.endian, exif.bigtiff = "<" if header.startswith(b"II") else ">", b"\x2b" in header[2:4]
+    (start,) = struct.unpack_from(exif.endian + ("Q" if exif.bigtiff else "I"), header, 8 if exif.bigtiff else 4)
+    exif.load_from_fp(stream, start)
+    return exif
 
 
 def tiff_info(exif: Image.Exif) -> dict[str, Any]:

@@ -38,7 +38,7 @@ FORMATS = {ending: name for name, endings in ENDINGS.items() for ending in endin
 DEEP = ("PNG", "TIFF")
 LOSSY = ("JPEG", "WEBP", "AVIF")
 QUALITY = 95
-LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536}
+LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "AVIF": 16384}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "JPEG": {"subsampling": 0},

@@ -1,4 +1,4 @@
-"""Decoding more than 8 bits a channel, which Pillow cuts off: PNG, TIFF and PNM."""
+"""Decoding what Pillow cuts off or refuses: more than 8 bits a channel, and TIFFs of grey and RGB at every depth."""
 
 import io
 from typing import Any
@@ -7,7 +7,7 @@ import cv2
 import imagecodecs
 import numpy as np
 import tifffile
-from jaxtyping import UInt16
+from jaxtyping import UInt
 
 from tvt_jax.inference import png
 
@@ -17,11 +17,13 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
 _COLORS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3}
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 
-Deep = UInt16[np.ndarray, "h w c"]
+Pixels = UInt[np.ndarray, "h w c"]
 
 
-def decode_deep(data: bytes) -> Deep | None:
-    """Decode a file of 9 to 16 bits a channel, not turned, and scaled to all 16; None for any other.
+def decode_exactly(data: bytes) -> Pixels | None:
+    """Decode a PNG or PNM of more than 8 bits a channel, or a TIFF of 8 to 16; None for any other.
+
+    9 to 15 bits are scaled to 16. Nothing is turned.
 
     Raises:
         ValueError: it is a TIFF of a kind that has no agreed range, or lacks pixels.
@@ -38,23 +40,23 @@ def decode_deep(data: bytes) -> Deep | None:
     return None
 
 
-def _decode_page(page: Any, length: int) -> Deep | None:
+def _decode_page(page: Any, length: int) -> Pixels | None:
     bits = np.max(page.bitspersample)
     # Pillow mixes 16-bit inks well enough: CMYK becomes 8-bit sRGB in any case.
-    if (bits <= 8 and page.sampleformat == 1) or page.photometric == _CMYK:
+    if page.photometric == _CMYK or (bits <= 8 and page.photometric not in _COLORS) or bits < 8:
         return None
-    if page.dtype != np.uint16 or page.photometric not in _COLORS or page.imagedepth > 1:
+    if page.dtype not in (np.uint8, np.uint16) or page.photometric not in _COLORS or page.imagedepth > 1:
         raise ValueError(f"{_kind(page)} has no agreed range: save it with 8 or 16 bits a channel, grey or RGB")
     if max(start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)) > length:
         raise ValueError("it ends before all pixels are there")
     pixels = page.asarray()
     pixels = _with_channels(np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels)
-    if bits < 16:
+    if 8 < bits < 16:
         pixels = (pixels.astype(np.uint32) * 65535 // (2**bits - 1)).astype(np.uint16)
     return _plain(pixels, page)
 
 
-def _plain(pixels: Deep, page: Any) -> UInt16[np.ndarray, "h w _"]:
+def _plain(pixels: Pixels, page: Any) -> UInt[np.ndarray, "h w _"]:
     """Make black 0, and alpha one that colours are not multiplied by."""
     count = _COLORS[page.photometric]
     color, extra = pixels[..., :count], pixels[..., count:]
@@ -64,17 +66,17 @@ def _plain(pixels: Deep, page: Any) -> UInt16[np.ndarray, "h w _"]:
     if alpha is not None and kinds[alpha] == _ASSOCIATED:
         color = _divided(color, extra[..., alpha : alpha + 1])
     if page.photometric == _WHITE_IS_ZERO:
-        color = 65535 - color
+        color = np.iinfo(color.dtype).max - color
     return np.ascontiguousarray(color) if alpha is None else np.dstack([color, extra[..., alpha]])
 
 
-def _divided(color: Deep, alpha: UInt16[np.ndarray, "h w 1"]) -> Deep:
+def _divided(color: Pixels, alpha: UInt[np.ndarray, "h w 1"]) -> Pixels:
     """Undo the multiplication of colours by alpha."""
-    divisor = np.maximum(alpha, 1).astype(np.uint64)
-    return np.minimum((color.astype(np.uint64) * 65535 + divisor // 2) // divisor, 65535).astype(np.uint16)
+    top, divisor = np.iinfo(color.dtype).max, np.maximum(alpha, 1).astype(np.uint64)
+    return np.minimum((color.astype(np.uint64) * top + divisor // 2) // divisor, top).astype(color.dtype)
 
 
-def _with_channels(pixels: np.ndarray) -> Deep:
+def _with_channels(pixels: np.ndarray) -> Pixels:
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
