@@ -13,16 +13,17 @@ import ml_dtypes
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Float, PyTree
-from safetensors.numpy import load_file
+from safetensors.numpy import load, load_file
 
 from tvt_jax.colour import ColorFix
 from tvt_jax.files import whole_folder
-from tvt_jax.hub import fetch
+from tvt_jax.hub import find
 from tvt_jax.models.keys import lora_from_torch, tree_from_torch, tree_to_torch
 from tvt_jax.models.lora import fuse_lora
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.place import Place, place
 
 C = TypeVar("C", AutoencoderKLConfig, UNet2DConditionConfig, CLIPTextConfig)
 Part = Literal["vae", "vae_source", "unet"]
@@ -99,7 +100,7 @@ class ModelFolder:
 
 
 def read_model(path: str | os.PathLike[str], parts: Collection[Part] = get_args(Part)) -> ModelFolder:
-    """Read a model folder, also from the hub (hf://OWNER/NAME); parameters of any float type become float32.
+    """Read a model folder, also hf://OWNER/NAME or gs://BUCKET/NAME; parameters of any float type become float32.
 
     Args:
         path: of the folder.
@@ -109,7 +110,7 @@ def read_model(path: str | os.PathLike[str], parts: Collection[Part] = get_args(
         FileNotFoundError: the folder or a part of it is missing.
         ValueError: a config asks for what the networks here cannot do.
     """
-    folder = fetch(path)
+    folder = find(path)
     require_model_folder(folder)
     vae_config, vae = _read_vae(folder / "vae") if "vae" in parts else (None, None)
     source_config, source = _read_vae(folder / "vae_source") if _has("vae_source", folder, parts) else (None, None)
@@ -128,16 +129,16 @@ def read_model(path: str | os.PathLike[str], parts: Collection[Part] = get_args(
     )
 
 
-def _has(part: Part, folder: Path, parts: Collection[Part]) -> bool:
+def _has(part: Part, folder: Place, parts: Collection[Part]) -> bool:
     return part in parts and (folder / part).is_dir()
 
 
-def is_model_folder(folder: Path) -> bool:
+def is_model_folder(folder: Place) -> bool:
     """Tell a model folder from others."""
     return (folder / _CARD).is_file()
 
 
-def require_model_folder(folder: Path) -> None:
+def require_model_folder(folder: Place) -> None:
     """Raise FileNotFoundError for any other folder, or none."""
     if not is_model_folder(folder):
         raise FileNotFoundError(
@@ -189,10 +190,10 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         FileExistsError: there is something else in that place.
     """
-    target = Path(path)
+    target = place(path)
     if target.exists() and not is_model_folder(target) and (target.is_file() or any(target.iterdir())):
         raise FileExistsError(f"{target} is in the way: it is not a model folder, and is not replaced by one")
-    with whole_folder(target) as partial:
+    with whole_folder(target, last=_CARD) as partial:
         yield partial
 
 
@@ -240,7 +241,7 @@ def _identity_resnet(prefix: str, channels: int) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _read_vae(folder: Path) -> tuple[AutoencoderKLConfig, PyTree]:
+def _read_vae(folder: Place) -> tuple[AutoencoderKLConfig, PyTree]:
     tensors = read_weights(folder / WEIGHTS)
     middle = [name for name in tensors if ".mid_block." in name]
     has_middle = any(".attentions." in name or (".conv2." in name and tensors[name].any()) for name in middle)
@@ -250,7 +251,7 @@ def _read_vae(folder: Path) -> tuple[AutoencoderKLConfig, PyTree]:
     return config, tree_from_torch(tensors)
 
 
-def _read_unet(folder: Path) -> tuple[UNet2DConditionConfig, PyTree]:
+def _read_unet(folder: Place) -> tuple[UNet2DConditionConfig, PyTree]:
     params = tree_from_torch(read_weights(folder / "unet" / WEIGHTS))
     if (folder / LORA).is_dir():
         tensors = read_weights(folder / LORA / LORA_WEIGHTS)
@@ -259,7 +260,7 @@ def _read_unet(folder: Path) -> tuple[UNet2DConditionConfig, PyTree]:
     return UNet2DConditionConfig.from_json(_read_json(folder / "unet" / "config.json")), params
 
 
-def read_lora_scale(folder: Path) -> float:
+def read_lora_scale(folder: Place) -> float:
     """Give the factor on the LoRA of a model folder.
 
     Raises:
@@ -281,21 +282,22 @@ def write_lora(folder: Path, tensors: Mapping[str, Any], rank: int, alpha: float
     write_tensors(folder / LORA / LORA_WEIGHTS, named, "float32")
 
 
-def read_weights(file: Path) -> dict[str, np.ndarray]:
+def read_weights(file: Place) -> dict[str, np.ndarray]:
     """Read a safetensors file of a model folder, as float32."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing from the model folder")
-    return {name: tensor.astype(np.float32, copy=False) for name, tensor in load_file(file).items()}
+    tensors = load_file(file) if isinstance(file, Path) else load(file.read_bytes())
+    return {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
 
 
-def _read_card(file: Path) -> ModelCard:
+def _read_card(file: Place) -> ModelCard:
     data = _read_json(file)
     if unknown := set(data) - {field.name for field in fields(ModelCard)}:
         raise ValueError(f"{file} has unknown fields {sorted(unknown)}; it may come from a newer version")
     return ModelCard(**data)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _read_json(file: Place) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing from the model folder")
     return json.loads(file.read_text())

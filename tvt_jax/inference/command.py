@@ -9,6 +9,8 @@ import tyro
 from PIL import Image
 from tyro.conf import Positional, arg
 
+from tvt_jax.place import check, local_only
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Parse a command line, by default this program's, do what it says, and return the exit status."""
@@ -41,7 +43,7 @@ def upscale(
     Args:
         source: a picture (PNG, JPEG, WebP, TIFF, BMP, GIF) or a folder of them
         target: the result, in the format of its ending (.png .jpg .webp .tif); for a folder, a folder
-        model: a model folder, or hf://OWNER/NAME on the hub; the default is the small model that comes with the package
+        model: a model folder, hf://OWNER/NAME or gs://BUCKET/NAME; the default is the small model in the package
         scale: 1 to 8, fractions too
         prompt: what the picture shows; the default is the model's own prompt
         color_fix: how the input's colours are given back; the default is the model's own way
@@ -49,6 +51,9 @@ def upscale(
         dtype: what the networks compute in
         device_rows: split each picture's rows over this many devices
     """
+    local_only(source, target)
+    if model:
+        check(model, "gs", "hf")
     # Imported here because jax takes a second to load, and --help shouldn't.
     from tvt_jax.inference import load
     from tvt_jax.inference.batch import pair_files, upscale_files
