@@ -56,3 +56,8 @@ def listing(path: epath.Path) -> Any:
     system = fsspec.filesystem(path.as_uri().partition(":")[0], finalize_on_close=True)
     system.invalidate_cache()
     return system
+
+
+def modified(path: epath.Path) -> float:
+    """Tell when a file was written last, by the bucket's clock, in seconds since 1970."""
+    return listing(path).info(str(path))["mtime"].timestamp()

@@ -123,3 +123,8 @@ def remove(path: Place) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         bucket.remove(path)
+
+
+def modified(path: Place) -> float:
+    """Tell when a file was written last, in seconds since 1970; a bucket tells it of files alone."""
+    return path.stat().st_mtime if isinstance(path, Path) else bucket.modified(path)

@@ -36,7 +36,7 @@ _LORA_CONFIG = "adapter_config.json"
 _OTHER_LORA = ("rank_pattern", "alpha_pattern", "use_dora", "lora_bias", "layer_replication", "fan_in_fan_out")
 _TEXT_WEIGHTS = "model.safetensors"  # as transformers calls them
 _PROMPTS = "prompt_embedding.safetensors"
-_CARD = "tvt.json"
+CARD = "tvt.json"
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -117,7 +117,7 @@ def read_model(path: str | os.PathLike[str], parts: Collection[Part] = get_args(
     unet_config, unet = _read_unet(folder) if _has("unet", folder, parts) else (None, None)
     prompts = read_weights(folder / _PROMPTS) if (folder / _PROMPTS).is_file() else {}
     return ModelFolder(
-        card=_read_card(folder / _CARD),
+        card=_read_card(folder / CARD),
         vae_config=vae_config,
         vae=vae,
         unet_config=unet_config,
@@ -135,14 +135,14 @@ def _has(part: Part, folder: Place, parts: Collection[Part]) -> bool:
 
 def is_model_folder(folder: Place) -> bool:
     """Tell a model folder from others."""
-    return (folder / _CARD).is_file()
+    return (folder / CARD).is_file()
 
 
 def require_model_folder(folder: Place) -> None:
     """Raise FileNotFoundError for any other folder, or none."""
     if not is_model_folder(folder):
         raise FileNotFoundError(
-            f"{folder} is not a model folder, having no {_CARD}; `python -m convert import` makes one"
+            f"{folder} is not a model folder, having no {CARD}; `python -m convert import` makes one"
         )
 
 
@@ -170,7 +170,7 @@ def write_parts(
     dtype: str,
 ) -> None:
     """Write the files of a model folder into an empty one; networks and prompts are called as in the folder."""
-    _write_json(folder / _CARD, asdict(card))
+    _write_json(folder / CARD, asdict(card))
     for name, network in networks.items():
         tensors, config = network.tensors, network.config
         if isinstance(config, AutoencoderKLConfig):
@@ -193,7 +193,7 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = place(path)
     if target.exists() and not is_model_folder(target) and (target.is_file() or any(target.iterdir())):
         raise FileExistsError(f"{target} is in the way: it is not a model folder, and is not replaced by one")
-    with whole_folder(target, last=_CARD) as partial:
+    with whole_folder(target, last=CARD) as partial:
         yield partial
 
 

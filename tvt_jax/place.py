@@ -4,10 +4,11 @@ import importlib.util
 import os
 import re
 from pathlib import Path
+from typing import TypeAlias
 
 from etils import epath
 
-Place = Path | epath.Path
+Place: TypeAlias = Path | epath.Path
 """A path of this machine, which stays pathlib's, or one in a bucket, with the same methods."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)  # Path makes one slash of two

@@ -21,7 +21,7 @@ from tvt_jax import compilation_cache
 from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.metrics import DEFAULT_METRICS, METRICS
 from tvt_jax.evaluation.pairs import RULE
-from tvt_jax.place import check, local_only
+from tvt_jax.place import check, local_only, place
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -109,4 +109,4 @@ def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from tvt_jax.evaluation.follow import follow  # training's libraries take seconds to load
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # what orbax has to say is said by us
-    return follow(workdir, config, overrides, patience=patience, **options)
+    return follow(place(workdir), config, overrides, patience=patience, **options)
