@@ -62,16 +62,16 @@ def entries(workdir):
 
 
 def test_killed_and_resumed_in_a_bucket_it_ends_with_the_bits_of_a_disk(bucket, images, tmp_path):
-    steps = ("--config.steps=60", "--config.best=mse", "--config.evaluate_every=20")
+    steps = ("--config.steps=30", "--config.best=mse", "--config.evaluate_every=10")
     finish(start(tmp_path / "disk", images, tmp_path, *steps))
     workdir = place(f"{bucket}/killed")
     process = start(workdir, images, tmp_path, *steps)
     wait_for_a_checkpoint(process, workdir)
     process.kill()
     process.communicate()
-    finish(start(workdir, images, tmp_path, *steps, "--profile=50:52"))
+    finish(start(workdir, images, tmp_path, *steps, "--profile=25:27"))
     states = [final_state(folder, images) for folder in (tmp_path / "disk", workdir)]
-    assert states[0].step == 60
+    assert states[0].step == 30
     jax.tree.map(np.testing.assert_array_equal, *states)
     assert entries(workdir) == entries(tmp_path / "disk")
     names = {file.relative_to(workdir).parts[0] for file in files_below(workdir)}
@@ -80,7 +80,9 @@ def test_killed_and_resumed_in_a_bucket_it_ends_with_the_bits_of_a_disk(bucket, 
     assert pictures[0] == pictures[1]
     finish(start(workdir, images, tmp_path, *steps, "--export=best"))
     finish(start(tmp_path / "disk", images, tmp_path, *steps, "--export=best"))
-    kernels = [read_model(folder / "model").vae["encoder"]["quant_conv"]["kernel"] for folder in (tmp_path / "disk", workdir)]
+    kernels = [
+        read_model(folder / "model").vae["encoder"]["quant_conv"]["kernel"] for folder in (tmp_path / "disk", workdir)
+    ]
     np.testing.assert_array_equal(*kernels)
 
 
@@ -113,7 +115,10 @@ def test_a_run_that_was_taken_over_saves_no_more(bucket, monkeypatch):
 def test_a_dead_run_of_another_host_holds_the_workdir_for_its_stated_age(bucket, monkeypatch):
     workdir = place(f"{bucket}/dead")
     (workdir / lock.LOCK).write_text(json.dumps({"host": "other", "process": 1, "since": "now"}))
-    with pytest.raises(OSError, match=r"host other, process 1, since now, last heard of \d+ s ago"), lock.locked(workdir):
+    with (
+        pytest.raises(OSError, match=r"host other, process 1, since now, last heard of \d+ s ago"),
+        lock.locked(workdir),
+    ):
         pass
     monkeypatch.setattr(lock, "DEAD", 2.0)
     time.sleep(2.5)
