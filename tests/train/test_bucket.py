@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from proofs import toy
-from tests.buckets import bucket  # noqa: F401
 from tvt_jax.files import files_below
 from tvt_jax.model_folder import read_model
 from tvt_jax.place import place
