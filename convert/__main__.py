@@ -17,6 +17,7 @@ from convert.to_torch import export_diffusers, export_tvt
 from convert.verify import RESTORATION, compare_outputs, compare_tensors, read_networks
 from convert.weights import needed_of_reference, needed_of_sd, needed_of_tvt
 from tvt_jax.hub import fetch
+from tvt_jax.place import check, local_only
 
 
 def import_model(
@@ -41,6 +42,9 @@ def import_model(
             and else that it be clean and of high resolution
         keep_lora: keep the release's LoRA apart, in a folder that PEFT loads, rather than add it to the weights
     """
+    local_only(out, tokenizer)
+    for source in filter(None, (sd, tvt)):
+        check(source, "hf")
     sd = fetch(sd, partial(needed_of_sd, networks=tvt is None))
     if tvt:
         import_tvt(fetch(tvt, needed_of_tvt), sd, out, tokenizer=tokenizer, prompt=prompt, keep_lora=keep_lora)
@@ -67,6 +71,7 @@ def export(
         format: the release's files are float32
         dtype: type of the weights
     """
+    local_only(model, out)
     if format == "tvt":
         if dtype != "float32":
             raise ValueError(f"--dtype {dtype} is for diffusers: the release's files are float32")
@@ -95,6 +100,8 @@ def verify(
         tolerance: largest difference allowed between the results of a network, in standard deviations
         pixel_tolerance: the same between restored pixels, in [-1, 1], which have gone through all the networks
     """
+    local_only(model, photo)
+    check(reference, "hf")
     differs, networks = False, read_networks(fetch(reference, needed_of_reference))
     for difference in compare_tensors(model, networks):
         print(difference)
@@ -113,6 +120,7 @@ def inspect(file: Positional[Path], /) -> None:
     Args:
         file: the file, or the index of its shards
     """
+    local_only(file)
     tensors = read_tensors(file)
     for name, tensor in tensors.items():
         print(f"{printable(name)}  {'x'.join(map(str, tensor.shape)) or 'scalar'}  {tensor.dtype}")

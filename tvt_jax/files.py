@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tvt_jax import bucket
+from tvt_jax.place import Place
+
 _PART, _OLD = ".part", ".old"
 
 
@@ -64,18 +67,26 @@ def _why(path: Path, error: OSError) -> str:
     return error.strerror.lower() if error.strerror else str(error)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Place, content: str | bytes) -> None:
     """Write a file whole or not at all, text as UTF-8, and the folders above it."""
+    if not isinstance(path, Path):
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return
     with whole_file(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Place, last: str = "") -> Iterator[Path]:
     """Give a folder to write into, which takes the place of `path` once all is written.
 
     It is hidden, beside `path`, and locked while its writer lives: what a killed one left there is taken away first.
+    In a bucket, the file `last` is what tells that the folder is whole.
     """
+    if not isinstance(path, Path):
+        with bucket.uploaded(path, last) as folder:
+            yield folder
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent))
@@ -124,3 +135,33 @@ def _locked(folder: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+@contextmanager
+def written_locally(folder: Place) -> Iterator[Path]:
+    """Give the folder itself, or where it lies in a bucket one of this machine whose files are copied there at last."""
+    if isinstance(folder, Path):
+        yield folder
+        return
+    with bucket.uploaded(folder) as partial:
+        yield partial
+
+
+def files_below(folder: Place) -> list[Place]:
+    """List all files below a folder, sorted, at any depth; there need be none."""
+    if not isinstance(folder, Path):
+        return list(bucket.files_below(folder))
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def remove(path: Place) -> None:
+    """Remove a folder and all in it, if it is there."""
+    if isinstance(path, Path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        bucket.remove(path)
+
+
+def modified(path: Place) -> float:
+    """Tell when a file was written last, in seconds since 1970; a bucket tells it of files alone."""
+    return path.stat().st_mtime if isinstance(path, Path) else bucket.modified(path)

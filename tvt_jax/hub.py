@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from tvt_jax.place import Place, check, in_bucket, place
+
 _NAME = re.compile(r"hf:/{1,2}(?P<repository>[^/]+/[^/]+)(?:/(?P<inside>.+?))?/?")  # Path makes one slash of two
 
 
@@ -23,9 +25,10 @@ def fetch(path: str | os.PathLike[str], choose: Choose = list) -> Path:
         choose: what is needed of the folder, so that nothing else is downloaded.
 
     Raises:
-        ValueError: the name is not of that form, or huggingface_hub is not installed.
+        ValueError: the name is not of that form, or of another scheme, or huggingface_hub is not installed.
         FileNotFoundError: the hub does not have it, or cannot be reached and it was not downloaded before.
     """
+    check(path, "hf")
     if not str(path).startswith("hf:/"):
         return Path(path)
     name = _NAME.fullmatch(str(path))
@@ -36,6 +39,12 @@ def fetch(path: str | os.PathLike[str], choose: Choose = list) -> Path:
     if not found.exists():
         raise FileNotFoundError(f"{name['repository']} on the hub has no {inside}")
     return found
+
+
+def find(path: str | os.PathLike[str]) -> Place:
+    """Give the folder of a hub name as `fetch` does, or of gs://BUCKET/NAME, which stays where it is."""
+    check(path, "gs", "hf")
+    return place(path) if in_bucket(path) else fetch(path)
 
 
 def _wanted(inside: str | None, choose: Choose, files: Sequence[str]) -> list[str]:

@@ -14,17 +14,18 @@ import ml_dtypes
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Float, PyTree
-from safetensors.numpy import load_file
+from safetensors.numpy import load, load_file
 
 from tvt_jax.colour import ColorFix
 from tvt_jax.files import whole_folder
-from tvt_jax.hub import fetch
+from tvt_jax.hub import find
 from tvt_jax.models.keys import lora_from_torch, tree_from_torch, tree_to_torch
 from tvt_jax.models.lora import fuse_lora
 from tvt_jax.models.middle import has_middle, with_middle, without_middle
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.place import Place, place
 
 C = TypeVar("C", AutoencoderKLConfig, UNet2DConditionConfig, CLIPTextConfig)
 Part = Literal["vae", "vae_source", "unet"]
@@ -101,7 +102,7 @@ class ModelFolder:
 
 
 def read_model(path: str | os.PathLike[str], parts: Collection[Part] = get_args(Part)) -> ModelFolder:
-    """Read a model folder, also from the hub (hf://OWNER/NAME); parameters of any float type become float32.
+    """Read a model folder, also hf://OWNER/NAME or gs://BUCKET/NAME; parameters of any float type become float32.
 
     Args:
         path: of the folder.
@@ -111,7 +112,7 @@ def read_model(path: str | os.PathLike[str], parts: Collection[Part] = get_args(
         FileNotFoundError: the folder or a part of it is missing.
         ValueError: a config asks for what the networks here cannot do.
     """
-    folder = fetch(path)
+    folder = find(path)
     require_model_folder(folder)
     vae_config, vae = _read_vae(folder / "vae") if "vae" in parts else (None, None)
     source_config, source = _read_vae(folder / "vae_source") if _has("vae_source", folder, parts) else (None, None)
@@ -130,16 +131,16 @@ def read_model(path: str | os.PathLike[str], parts: Collection[Part] = get_args(
     )
 
 
-def _has(part: Part, folder: Path, parts: Collection[Part]) -> bool:
+def _has(part: Part, folder: Place, parts: Collection[Part]) -> bool:
     return part in parts and (folder / part).is_dir()
 
 
-def is_model_folder(folder: Path) -> bool:
+def is_model_folder(folder: Place) -> bool:
     """Tell a model folder from others."""
     return (folder / CARD).is_file()
 
 
-def require_model_folder(folder: Path) -> None:
+def require_model_folder(folder: Place) -> None:
     """Raise FileNotFoundError for any other folder, or none."""
     if not is_model_folder(folder):
         raise FileNotFoundError(
@@ -191,10 +192,10 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         FileExistsError: there is something else in that place.
     """
-    target = Path(path)
+    target = place(path)
     if target.exists() and not is_model_folder(target) and (target.is_file() or any(target.iterdir())):
         raise FileExistsError(f"{target} is in the way: it is not a model folder, and is not replaced by one")
-    with whole_folder(target) as partial:
+    with whole_folder(target, last=CARD) as partial:
         yield partial
 
 
@@ -221,7 +222,7 @@ def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:
             out.write(np.ascontiguousarray(tensor, number).reshape(-1).view(np.uint8).data)
 
 
-def _read_vae(folder: Path) -> tuple[AutoencoderKLConfig, PyTree]:
+def _read_vae(folder: Place) -> tuple[AutoencoderKLConfig, PyTree]:
     tensors = read_weights(folder / WEIGHTS)
     has_any = has_middle(tensors)
     if not has_any:
@@ -230,7 +231,7 @@ def _read_vae(folder: Path) -> tuple[AutoencoderKLConfig, PyTree]:
     return config, tree_from_torch(tensors)
 
 
-def _read_unet(folder: Path) -> tuple[UNet2DConditionConfig, PyTree]:
+def _read_unet(folder: Place) -> tuple[UNet2DConditionConfig, PyTree]:
     params = tree_from_torch(read_weights(folder / "unet" / WEIGHTS))
     if (folder / LORA).is_dir():
         tensors = read_weights(folder / LORA / LORA_WEIGHTS)
@@ -246,7 +247,7 @@ def _read_config(from_json: Callable[[dict[str, Any]], C], file: Path) -> C:
         raise ValueError(f"{file}: {error}") from error
 
 
-def read_lora_scale(folder: Path) -> float:
+def read_lora_scale(folder: Place) -> float:
     """Give the factor on the LoRA of a model folder.
 
     Raises:
@@ -268,14 +269,15 @@ def write_lora(folder: Path, tensors: Mapping[str, Any], rank: int, alpha: float
     write_tensors(folder / LORA / LORA_WEIGHTS, named, "float32")
 
 
-def read_weights(file: Path) -> dict[str, np.ndarray]:
+def read_weights(file: Place) -> dict[str, np.ndarray]:
     """Read a safetensors file of a model folder, as float32."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing from the model folder")
-    return {name: tensor.astype(np.float32, copy=False) for name, tensor in load_file(file).items()}
+    tensors = load_file(file) if isinstance(file, Path) else load(file.read_bytes())
+    return {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
 
 
-def read_card(folder: Path) -> ModelCard:
+def read_card(folder: Place) -> ModelCard:
     """Read the card of a model folder.
 
     Raises:
@@ -288,7 +290,7 @@ def read_card(folder: Path) -> ModelCard:
     return ModelCard(**data)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _read_json(file: Place) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing from the model folder")
     return json.loads(file.read_text())

@@ -3,6 +3,9 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from proofs import toy
+from tests.buckets import bucket
+
+__all__ = ["bucket"]
 
 
 @pytest.fixture(scope="session")

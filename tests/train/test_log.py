@@ -85,6 +85,16 @@ def test_entries_after_the_resumed_step_and_a_torn_line_are_dropped(tmp_path, im
     assert steps_logged(tmp_path) == [2, 2, 4, 4]
 
 
+def test_a_damaged_line_costs_itself_alone_and_is_said(tmp_path, images, capsys):
+    lines = [json.dumps({"kind": "train", "step": step}) for step in (1, 2, 3)]
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes("\n".join([lines[0], lines[1][:9], "[]", lines[2], ""]).encode() + b"\xff\n")
+    with Log(tmp_path, Timer(), 4, toy_config(images)):
+        assert steps_logged(tmp_path) == [1, 3]
+    error = capsys.readouterr().err.splitlines()
+    assert error == [f"warning: line {number} of {log} is damaged, and is left out" for number in (2, 3, 5)]
+
+
 def test_pictures_are_laid_out_as_a_grid(tmp_path, images):
     values = np.linspace(-1, 1, 5)[:, None, None, None]
     pictures = np.broadcast_to(values, (5, 2, 3, 3)).astype(np.float32)

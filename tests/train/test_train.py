@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from proofs import toy
-from tvt_jax.train import command, workdir
+from tvt_jax.train import command, lock, loop, workdir
 from tvt_jax.train.checkpoint import newest, restore
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
@@ -103,8 +104,31 @@ def test_a_workdir_that_cannot_be_written(images, tmp_path, monkeypatch, capsys)
 def test_a_workdir_without_room_for_a_checkpoint(images, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(workdir.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**10))
     error = error_of(tmp_path / "made", images, monkeypatch, capsys)
-    assert "has 0.0 MiB left, and a checkpoint takes 0.0: make room" in error
-    assert (tmp_path / "made").is_dir() and not list((tmp_path / "made").iterdir())
+    assert "has 0.0 MiB left, and 3 checkpoints take 0.0: make room" in error
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["run.lock"]
+
+
+def test_what_a_failed_save_left_is_removed_before_room_is_asked_for(images, tmp_path, monkeypatch):
+    leftover = tmp_path / "checkpoints" / "4.orbax-checkpoint-tmp"
+    leftover.mkdir(parents=True)
+    free = lambda _: SimpleNamespace(free=0 if leftover.exists() else 2**30)  # noqa: E731
+    monkeypatch.setattr(workdir.shutil, "disk_usage", free)
+    assert loop.train(toy.toy_config(images, steps=1), tmp_path) == 0
+
+
+def test_a_damaged_config_names_itself_and_the_way_out(images, tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.json").write_text('{"a": ')
+    error = error_of(tmp_path, images, monkeypatch, capsys)
+    assert error.startswith(f"error: {tmp_path}/config.json is damaged (")
+    assert "remove it, and the run goes on" in error
+
+
+def test_a_second_run_in_a_workdir_is_refused_and_names_the_first(images, tmp_path, monkeypatch, capsys):
+    with lock.locked(tmp_path):
+        error = error_of(tmp_path, images, monkeypatch, capsys)
+    assert f"is another run's (host {socket.gethostname()}, process {os.getpid()}, since 2" in error
+    with lock.locked(tmp_path):  # what is left of an ended run holds nothing
+        pass
 
 
 def error_of(path, images, monkeypatch, capsys):

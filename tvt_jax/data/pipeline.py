@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from tvt_jax.data.degradation import Degradation, degrade
 from tvt_jax.data.sources import Item, Pair, PairSource, ReadableSource, open_source
+from tvt_jax.place import check
 
 PREFETCHED_BATCHES = 4
 
@@ -25,7 +26,8 @@ class DataConfig:
     """What to train on.
 
     Attributes:
-        path: Folder of images, of tiles written by `tvt_jax.data.prepare`, or of text by tools/fetch_text.py.
+        path: Folder of images, of tiles written by `tvt_jax.data.prepare`, or of text by tools/fetch_text.py; the
+            first two also as gs://BUCKET/NAME.
         lr_path: Folder of real low-resolution counterparts of the images of `path`, in place of degraded ones.
         mixed: Further folders, each with how many of its images come for one of `path`'s, as in
             `(("ffhq", 0.1),)`; they are degraded.
@@ -53,6 +55,8 @@ class DataConfig:
     enlarge: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
+        for path in filter(None, (self.path, self.lr_path, *(path for path, _ in self.mixed))):
+            check(path, "gs")
         for name, least in (("crop", 1), ("batch", 1), ("scale", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")

@@ -8,7 +8,6 @@ and writes damaged files anew. See docs/data.md.
 
 import hashlib
 import json
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +24,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from tvt_jax.data.sources import MANIFEST, UnreadableImageError, list_images, one_line, read_image
-from tvt_jax.files import write_whole
+from tvt_jax.files import files_below, remove, write_whole, written_locally
+from tvt_jax.place import Place, local_only, place
 
 Manifest = dict[str, Any]
 
@@ -39,7 +39,7 @@ class PrepareConfig:
 
     Attributes:
         images: Folder tree of photos.
-        out: Folder to write to.
+        out: Folder to write to, or gs://BUCKET/NAME.
         crop: Side of a tile in pixels; a photo that is smaller becomes one smaller tile.
         stride: Distance of tiles; the last row and column lie flush with the border.
         minimum_detail: Tiles with a mean absolute grey difference of neighbours below it (0 to 255) are left out:
@@ -145,21 +145,23 @@ def prepare(config: PrepareConfig) -> Manifest:
         FileNotFoundError: There are no images.
         ValueError: No tile was left.
     """
+    local_only(config.images)
+    out = place(config.out)
     photos = list_images(config.images)
     portions = _portions(config, photos)
-    manifest = _begin(config, photos, portions)
+    manifest = _begin(config, out, photos, portions)
     parts = manifest["parts"]
     for number, portion in enumerate(portions):
-        folder = config.out / f"part_{number:05d}"
+        folder = out / f"part_{number:05d}"
         if number < len(parts) and _checksums(folder) == parts[number]["sha256"]:
             continue
-        _save(config, manifest, complete=False)
-        shutil.rmtree(folder, ignore_errors=True)
+        _save(out, manifest, complete=False)
+        remove(folder)
         parts[number : number + 1] = [_write_part(config, portion, folder)]
     manifest["counts"] = {name: sum(part["counts"][name] for part in parts) for name in parts[0]["counts"]}
     if not manifest["counts"]["tiles"]:
         raise ValueError(f"no tiles in {config.images}: {manifest['counts']}; lower --minimum-detail?")
-    _save(config, manifest, complete=True)
+    _save(out, manifest, complete=True)
     return manifest
 
 
@@ -189,25 +191,25 @@ def _size_of_tiles(config: PrepareConfig, photo: Path) -> int:
     return len(tile_corners((height, width), config.crop, config.stride)) * 3 * config.crop**2
 
 
-def _begin(config: PrepareConfig, photos: list[Path], portions: list[list[Path]]) -> Manifest:
+def _begin(config: PrepareConfig, out: Place, photos: list[Path], portions: list[list[Path]]) -> Manifest:
     """Read the manifest that an earlier call left, or begin a new one."""
     settings = {key: value for key, value in asdict(config).items() if key not in ("images", "out")}
     fingerprint = {**_fingerprint(config.images, photos), "portions": [len(portion) for portion in portions]}
     begun = {"settings": settings, "photos": fingerprint}
-    path = config.out / MANIFEST
+    path = out / MANIFEST
     if path.exists():
         manifest = json.loads(path.read_text())
         if any(manifest.get(key) != value for key, value in begun.items()):
-            raise FileExistsError(f"{config.out} holds tiles of other photos or settings; choose another --out")
+            raise FileExistsError(f"{out} holds tiles of other photos or settings; choose another --out")
         return manifest
-    if any(config.out.glob("**/features.json")):
-        raise FileExistsError(f"{config.out} holds tiles without a manifest; choose another --out")
+    if any(path.name == "features.json" for path in files_below(out)):
+        raise FileExistsError(f"{out} holds tiles without a manifest; choose another --out")
     return {"complete": False, **begun, "counts": {}, "parts": []}
 
 
-def _save(config: PrepareConfig, manifest: Manifest, complete: bool) -> None:
+def _save(out: Place, manifest: Manifest, complete: bool) -> None:
     manifest["complete"] = complete
-    write_whole(config.out / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    write_whole(out / MANIFEST, json.dumps(manifest, indent=1) + "\n")
 
 
 def _fingerprint(root: Path, photos: list[Path]) -> dict[str, int | str]:
@@ -223,22 +225,24 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _write_part(config: PrepareConfig, photos: list[Path], folder: Path) -> dict[str, Any]:
+def _write_part(config: PrepareConfig, photos: list[Path], folder: Place) -> dict[str, Any]:
     """Write the tiles of some photos as a TFDS data set, and return what the manifest says of them."""
-    builder = Tiles(config, photos, folder)
-    try:
-        builder.download_and_prepare()
-    except AssertionError:  # TFDS refuses to write nothing
-        if builder.counts["tiles"]:
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
-    return {"counts": dict(builder.counts), "unreadable": builder.unreadable, "sha256": _checksums(folder)}
+    with written_locally(folder) as written:
+        builder = Tiles(config, photos, written)
+        try:
+            builder.download_and_prepare()
+        except AssertionError:  # TFDS refuses to write nothing
+            if builder.counts["tiles"]:
+                raise
+            remove(written)
+        checksums = _checksums(written)
+    return {"counts": dict(builder.counts), "unreadable": builder.unreadable, "sha256": checksums}
 
 
-def _checksums(folder: Path) -> dict[str, str]:
+def _checksums(folder: Place) -> dict[str, str]:
     """Compute the SHA-256 of each file below a folder, a piece at a time."""
     checksums = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in files_below(folder):
         with path.open("rb") as file:
             checksums[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return checksums

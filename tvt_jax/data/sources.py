@@ -6,8 +6,8 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tvt_jax.data.text.manifest import TEXT_MANIFEST
 from tvt_jax.data.text.source import open_text
+from tvt_jax.files import files_below
+from tvt_jax.place import Place, local_only, place
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"})
 
@@ -55,7 +57,7 @@ class FolderSource:
     """All images below a folder, in the order of their paths; each is decoded whole whenever it is asked for."""
 
     def __init__(self, path: str | Path) -> None:
-        self.files = list_images(Path(path))
+        self.files = list_images(place(path))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -73,7 +75,7 @@ class PairSource:
 
     def __init__(self, path: str | Path, lr_path: str | Path, scale: int) -> None:
         self._scale = scale
-        roots = Path(path), Path(lr_path)
+        roots = place(path), place(lr_path)
         hr, lr = (by_partner_name(list_images(root), root, scale) for root in roots)
         if alone := sorted(hr.keys() - lr.keys()):
             raise ValueError(
@@ -99,7 +101,7 @@ class PairSource:
 class TileSource:
     """The tiles in directories that `tvt_jax.data.prepare` wrote, one after the other: ArrayRecord through TFDS."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[Place]) -> None:
         # Half a second that users of folders need not wait for.
         import tensorflow_datasets as tfds
 
@@ -150,11 +152,13 @@ def open_source(path: str | Path) -> ReadableSource:
         FileNotFoundError: There are neither tiles nor images, or a file of the text is missing.
         ValueError: The tiles are not complete, there are several sets of them, or `text.json` is no good.
     """
-    if Path(path, TEXT_MANIFEST).exists():
-        return ReadableSource(open_text(Path(path)))
+    folder = place(path)
+    if (folder / TEXT_MANIFEST).exists():
+        local_only(folder)  # the arrays of text are mapped into memory
+        return ReadableSource(open_text(Path(folder)))
     # TFDS puts a data set into NAME/VERSION/ and marks it with this file.
-    tiles = [file.parent for file in sorted(Path(path).glob("**/features.json"))]
-    manifest = Path(path, MANIFEST)
+    tiles = [file.parent for file in files_below(folder) if file.name == "features.json"]
+    manifest = folder / MANIFEST
     if tiles and manifest.exists():
         if not json.loads(manifest.read_text()).get("complete"):
             raise ValueError(f"the tiles in {path} are not complete: give the same tvt_jax.data.prepare command again")
@@ -163,7 +167,7 @@ def open_source(path: str | Path) -> ReadableSource:
     return ReadableSource(TileSource(tiles) if tiles else FolderSource(path))
 
 
-def by_partner_name(files: Iterable[Path], root: Path, scale: int) -> dict[str, Path]:
+def by_partner_name(files: Iterable[Place], root: Place, scale: int) -> dict[str, Place]:
     """Name files by what those of two folders share: the name without ending and a last _LR, _SR, _HR or _GT.
 
     A number after it is left out where it is the scale: `img_LR4` belongs to `img_HR`, `img_LR1` to no `img_HR2`.
@@ -175,7 +179,7 @@ def by_partner_name(files: Iterable[Path], root: Path, scale: int) -> dict[str, 
     def keep_number(role: re.Match[str]) -> str:
         return "" if role[1] in ("", str(scale)) else f"_{role[1]}"
 
-    named: dict[str, Path] = {}
+    named: dict[str, Place] = {}
     for file in files:
         name = (file.relative_to(root).parent / _ROLE.sub(keep_number, file.stem)).as_posix()
         if name in named:
@@ -184,7 +188,7 @@ def by_partner_name(files: Iterable[Path], root: Path, scale: int) -> dict[str, 
     return named
 
 
-def list_images(path: Path) -> list[Path]:
+def list_images(path: Place) -> list[Place]:
     """List all image files below a folder, sorted by path; pass by what is hidden, and links to folders.
 
     What cannot be read is listed too, even a folder that cannot be looked into: `read_image` says what is wrong.
@@ -192,6 +196,8 @@ def list_images(path: Path) -> list[Path]:
     Raises:
         FileNotFoundError: There is no such folder, or nothing in it.
     """
+    if not isinstance(path, Path):
+        return _require_images(path, [file for file in files_below(path) if _is_image(file) and _shows(file, path)])
     if not path.is_dir():
         raise FileNotFoundError(
             f"there is no folder {path}; give one with images, or tiles made by tvt_jax.data.prepare"
@@ -201,21 +207,32 @@ def list_images(path: Path) -> list[Path]:
     for folder, below, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
         below[:] = [name for name in below if not name.startswith(".")]
         files += [Path(folder, name) for name in names if not name.startswith(".")]
-    images = sorted([file for file in files if file.suffix.lower() in IMAGE_SUFFIXES] + closed)
+    return _require_images(path, sorted([file for file in files if _is_image(file)] + closed))
+
+
+def _is_image(name: PurePath) -> bool:
+    return name.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _shows(file: Place, root: Place) -> bool:
+    return not any(part.startswith(".") for part in file.relative_to(root).parts)
+
+
+def _require_images(path: Place, images: Sequence[Place]) -> list[Place]:
     if not images:
         raise FileNotFoundError(f"no images below {path} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
-    return images
+    return list(images)
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def read_image(path: Place) -> UInt8[np.ndarray, "h w 3"]:
     """Read one image file as upright RGB; raise UnreadableImageError with its name where that fails."""
     try:
         # Asked first, because reading a named pipe would wait for ever.
-        if not stat.S_ISREG(path.stat().st_mode):
+        if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
             raise UnreadableImageError(f"{one_line(path)}: neither a file nor a folder that can be looked into")
         data = path.read_bytes()
     except OSError as error:
-        raise UnreadableImageError(f"{one_line(path)}: {error.strerror}") from error
+        raise UnreadableImageError(f"{one_line(path)}: {error.strerror or error}") from error
     return decode_image(data, name=str(path))
 
 
@@ -238,7 +255,7 @@ def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
         raise UnreadableImageError(f"{one_line(name)}: {error}") from error
 
 
-def one_line(name: str | Path) -> str:
+def one_line(name: str | PurePath) -> str:
     """Give the name as it is, or quoted and escaped where it has line breaks or is no valid text."""
     name = str(name)
     return name if name.isprintable() else repr(name)

@@ -13,6 +13,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -20,6 +21,7 @@ from tvt_jax import compilation_cache
 from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.metrics import DEFAULT_METRICS, METRICS
 from tvt_jax.evaluation.pairs import RULE
+from tvt_jax.place import check, local_only, place
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -69,6 +71,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_places(
+    *, follow: Path | None, model: Path | None, lr: Path | None, sr: Path | None, hr: Path, out: Path, **options: Any
+) -> None:
+    """Raise ValueError for what is not a path; a run that is followed may lie in a bucket, the model on the hub."""
+    if follow:
+        check(follow, "gs")
+    if model:
+        check(model, "hf")
+    files = [run.partition("=")[2] for run in options["against"]]
+    local_only(lr, sr, hr, out, *(options[name] for name in ("config", "save", "report", "categories")), *files)
+
+
 def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
     """Score, and return the exit status.
 
@@ -80,6 +94,7 @@ def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
         ValueError: the arguments do not go together.
     """
     options = vars(arguments)
+    _check_places(**options)
     workdir, config, patience = (options.pop(name) for name in ("follow", "config", "patience"))
     if workdir is None:
         if config or overrides:
@@ -94,4 +109,4 @@ def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from tvt_jax.evaluation.follow import follow  # training's libraries take seconds to load
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # what orbax has to say is said by us
-    return follow(workdir, config, overrides, patience=patience, **options)
+    return follow(place(workdir), config, overrides, patience=patience, **options)

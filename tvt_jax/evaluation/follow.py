@@ -1,6 +1,5 @@
 """Scores of the checkpoints of a training run, as they appear."""
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -10,15 +9,18 @@ from typing import Any
 
 from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.pairs import find_pairs
+from tvt_jax.files import modified
+from tvt_jax.place import Place
 from tvt_jax.train.checkpoint import newest
 from tvt_jax.train.config import TrainConfig, differences, load_config, to_json
 from tvt_jax.train.loop import export
+from tvt_jax.train.workdir import read_config
 
 _PAUSE = 10.0  # seconds between looks at the workdir
 
 
 def follow(
-    workdir: Path,
+    workdir: Place,
     config: Path,
     overrides: Sequence[str],
     *,
@@ -71,12 +73,12 @@ def follow(
         seen = checkpoint
 
 
-def _wait_for_another(seen: Path | None, workdir: Path, patience: float) -> Path:
+def _wait_for_another(seen: Place | None, workdir: Place, patience: float) -> Place:
     """Wait for a checkpoint other than the one seen; time is this machine's, not that of the files."""
     before, since = None, time.monotonic()
     while (checkpoint := newest(workdir / "checkpoints")) is None or checkpoint == seen:
         log = workdir / "metrics.jsonl"
-        life = log.stat().st_mtime if log.exists() else None
+        life = modified(log) if log.exists() else None
         if life != before:
             before, since = life, time.monotonic()
         if time.monotonic() - since > 60 * patience:
@@ -88,9 +90,9 @@ def _wait_for_another(seen: Path | None, workdir: Path, patience: float) -> Path
     return checkpoint
 
 
-def _steps(config: TrainConfig, workdir: Path) -> int:
+def _steps(config: TrainConfig, workdir: Place) -> int:
     """Read the length of the run from what it was last started with; raise ValueError where it is another run."""
-    started = json.loads((workdir / "config.json").read_text())
+    started = read_config(workdir)
     if changed := differences(started, to_json(config)):
         raise ValueError("the run in {} has another configuration:\n  {}".format(workdir, "\n  ".join(changed)))
     return started["steps"]

@@ -12,6 +12,8 @@ from PIL import Image
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
+from tvt_jax.place import check, local_only
+
 Format = Literal["png", "jpeg", "webp", "tiff", "avif"]
 
 
@@ -55,7 +57,7 @@ def upscale(
     Args:
         paths: pictures (PNG, JPEG, WebP, TIFF, AVIF, HEIC, BMP, GIF) and folders of them, and last where results go: a
             folder, or for one picture a file, in the format of its ending; - is standard input, or output
-        model: a model folder, or hf://OWNER/NAME on the hub; the default is the small model that comes with the package
+        model: a model folder, hf://OWNER/NAME or gs://BUCKET/NAME; the default is the small model in the package
         scale: 1 to 8, fractions too
         prompt: what the picture shows; the default is the model's own prompt
         color_fix: how the input's colours are given back; the default is the model's own way
@@ -73,8 +75,11 @@ def upscale(
     if len(paths) < 2:
         print("error: tvt upscale needs pictures, and last where results go: IN [IN ...] OUT", file=sys.stderr)
         return 2
+    local_only(*paths)
+    if model:
+        check(model, "gs", "hf")
     # Imported here because jax takes a second to load, and --help shouldn't.
-    from tvt_jax.hub import fetch
+    from tvt_jax.hub import find
     from tvt_jax.inference import load
     from tvt_jax.inference.batch import How
     from tvt_jax.inference.check import check_scale
@@ -92,7 +97,7 @@ def upscale(
         require_folders(paths)
     job = None if watch else settle(paths, naming, quality)
     options: dict[str, Any] = {"prompt": prompt, "color_fix": color_fix, "tile": tile, "dtype": dtype}
-    folder = fetch(PRETRAINED if model is None else model)
+    folder = find(PRETRAINED if model is None else model)
     written: dict[str, Any] = {"quality": quality or QUALITY, "strip_metadata": strip_metadata}
     how = How(recipe=recipe_of(folder, options | written | {"scale": scale}), **written)
     if job is not None and skip_existing:

@@ -24,6 +24,7 @@ from tvt_jax.model_folder import ModelFolder, read_model
 from tvt_jax.models.attend import portable
 from tvt_jax.models.unet import UNet2DConditionModel
 from tvt_jax.models.vae import AutoencoderKL
+from tvt_jax.place import check, local_only
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # What a user needs besides jax, numpy, pillow, flatbuffers and safetensors: nothing.
@@ -70,6 +71,8 @@ def export_program(
         platforms: those that can run the program, joined by commas
         tile: side of the images in pixels
     """
+    check(model, "gs", "hf")
+    local_only(out)
     if importlib.util.find_spec("flatbuffers") is None:
         raise ValueError("exporting needs flatbuffers: pip install 'tvt-jax[export]'")
     names = platforms.split(",")

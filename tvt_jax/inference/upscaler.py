@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from tvt_jax import compilation_cache
 from tvt_jax.colour import COLOR_FIXES, ColorFix
-from tvt_jax.hub import fetch
+from tvt_jax.hub import find
 from tvt_jax.inference.channels import resize, spread_color, to_8_bits, to_grey
 from tvt_jax.inference.check import Scale, check_choice, check_floats, check_scale, to_pixels
 from tvt_jax.inference.finish import join, paint
@@ -48,7 +48,7 @@ def load(
     device_rows: int = 1,
     progress: bool = False,
 ) -> "Upscaler":
-    """Read a model folder, also hf://OWNER/NAME (None: the one in the package); the rest is as in `Upscaler`.
+    """Read a model folder, hf://OWNER/NAME or gs://BUCKET/NAME (None: that in the package); the rest as in `Upscaler`.
 
     With a text encoder in the folder, `prompt` takes the place of the model's own.
 
@@ -56,7 +56,7 @@ def load(
     was told of another place.
     """
     compilation_cache.enable()
-    path = fetch(PRETRAINED if model is None else model)
+    path = find(PRETRAINED if model is None else model)
     folder = read_model(path)
     if prompt is not None:
         folder = with_prompt(folder, path, prompt)

@@ -1,7 +1,6 @@
 """Checkpoints: state, data position and timer together, written in the background, whole or not at all."""
 
 import math
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,14 @@ import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
+from tvt_jax.files import files_below, modified, remove
 from tvt_jax.metrics import MORE_IS_BETTER
+from tvt_jax.place import Place, absolute
+from tvt_jax.train.lock import Check
 from tvt_jax.train.state import State
+
+_METADATA = "_CHECKPOINT_METADATA"
+_WHOLE = "commit_success.txt"  # in a bucket, which can't rename, Orbax writes it last
 
 
 class Checkpoints:
@@ -23,9 +28,9 @@ class Checkpoints:
     Where `best` names a metric, the checkpoint that was evaluated best by it stays beside them.
     """
 
-    def __init__(self, folder: Path, keep: int, best: str | None = None) -> None:
-        """Make the folder; remove what a save that was cut off has left."""
-        self._folder = folder.absolute()
+    def __init__(self, folder: Place, keep: int, best: str | None = None, check: Check = lambda: None) -> None:
+        """Make the folder; remove what a save that was cut off has left. `check` is asked before each save."""
+        self._folder, self._check = absolute(folder), check
         policies = ocp.training.preservation_policies
         kept = [policies.LatestN(keep)]
         if best:
@@ -47,7 +52,7 @@ class Checkpoints:
         corrupt = [step for step in _steps(self._folder) if restored and step > int(restored[0].step)]
         for step in corrupt if jax.process_index() == 0 else ():
             aside = self._folder / f"{step}.corrupt"
-            shutil.rmtree(aside, ignore_errors=True)
+            remove(aside)
             (self._folder / str(step)).rename(aside)
         if corrupt:
             self.wait()
@@ -63,8 +68,9 @@ class Checkpoints:
 
         Raises:
             FloatingPointError: the state holds a NaN or an infinity; nothing is written.
-            OSError: this or the previous save failed; earlier checkpoints are untouched.
+            OSError: this or the previous save failed, or another run has taken over; earlier ones are untouched.
         """
+        self._check()
         checksum, finite = _inspect(state)
         step = int(state.step)
         if not finite:
@@ -89,13 +95,18 @@ class Checkpoints:
         return ocp.training.Checkpointer(self._folder, preservation_policy=self._policy, cleanup_tmp_directories=True)
 
 
-def newest(folder: Path) -> Path | None:
+def written_since(checkpoint: Place, path: Place) -> bool:
+    """Tell whether a file is no older than a checkpoint."""
+    return modified(path) >= modified(checkpoint / _METADATA)
+
+
+def newest(folder: Place) -> Place | None:
     """Return the folder of the newest checkpoint, or None."""
     steps = _steps(folder)
     return folder / str(steps[-1]) if steps else None
 
 
-def restore(folder: Path, abstract: State) -> tuple[State, dict[str, Any]] | None:
+def restore(folder: Place, abstract: State) -> tuple[State, dict[str, Any]] | None:
     """Read the newest checkpoint that can be read, and the JSON kept with it; None when there are no checkpoints.
 
     One that cannot be read is reported, and the one before it is taken. Nothing on disk changes.
@@ -111,7 +122,7 @@ def restore(folder: Path, abstract: State) -> tuple[State, dict[str, Any]] | Non
     steps = _steps(folder)
     for step in reversed(steps):
         try:
-            return _load(folder.absolute() / str(step), abstract)
+            return _load(absolute(folder) / str(step), abstract)
         except _OtherModelError as error:
             raise ValueError(str(error)) from error
         except Exception as error:  # a damaged file surfaces as many types
@@ -121,7 +132,7 @@ def restore(folder: Path, abstract: State) -> tuple[State, dict[str, Any]] | Non
     return None
 
 
-def restore_best(folder: Path, abstract: State, metric: str) -> tuple[State, dict[str, Any]]:
+def restore_best(folder: Place, abstract: State, metric: str) -> tuple[State, dict[str, Any]]:
     """Read the checkpoint that was evaluated best by a metric, and the JSON kept with it; nothing on disk changes.
 
     Args:
@@ -138,17 +149,17 @@ def restore_best(folder: Path, abstract: State, metric: str) -> tuple[State, dic
     if best is None:
         raise FileNotFoundError(f"no checkpoint in {folder} was evaluated by {metric}")
     try:
-        return _load(folder.absolute() / str(best), abstract)
+        return _load(absolute(folder) / str(best), abstract)
     except _OtherModelError as error:
         raise ValueError(str(error)) from error
     except Exception as error:
         raise OSError(f"the checkpoint of step {best} cannot be read: {_reason(error)}") from error
 
 
-def _best_step(folder: Path, metric: str) -> int | None:
+def _best_step(folder: Place, metric: str) -> int | None:
     if not _steps(folder):
         return None
-    with ocp.training.Checkpointer(folder.absolute()) as reader:
+    with ocp.training.Checkpointer(absolute(folder)) as reader:
         scores = {checkpoint.step: _score(checkpoint.metrics or {}, metric) for checkpoint in reader.checkpoints}
     best = max(scores, key=lambda step: (scores[step], step))
     return best if scores[best] > -math.inf else None
@@ -160,11 +171,14 @@ def _score(metrics: dict[str, float], metric: str) -> float:
     return (value if metric in MORE_IS_BETTER else -value) if math.isfinite(value) else -math.inf
 
 
-def _steps(folder: Path) -> list[int]:
+def _steps(folder: Place) -> list[int]:
+    if not isinstance(folder, Path):
+        whole = [path.parent for path in files_below(folder) if path.name == _WHOLE]
+        return sorted(int(path.name) for path in whole if path.name.isdigit() and path.parent == folder)
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
-def _load(path: Path, abstract: State) -> tuple[State, dict[str, Any]]:
+def _load(path: Place, abstract: State) -> tuple[State, dict[str, Any]]:
     metadata = ocp.checkpointables_metadata(path).custom_metadata
     _check_same_model(metadata["shapes"], _shapes(abstract), path)
     state = ocp.load_checkpointables(path, {"state": abstract})["state"]
@@ -199,7 +213,7 @@ def _shapes(state: State) -> dict[str, str]:
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
 
 
-def _check_same_model(saved: dict[str, str], wanted: dict[str, str], path: Path) -> None:
+def _check_same_model(saved: dict[str, str], wanted: dict[str, str], path: Place) -> None:
     differing = [name for name in sorted(saved | wanted) if saved.get(name) != wanted.get(name)]
     if differing:
         name = differing[0]

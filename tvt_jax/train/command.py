@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tvt_jax import compilation_cache
+from tvt_jax.place import place
 from tvt_jax.train import distributed, plan
 from tvt_jax.train.config import load_config
 from tvt_jax.train.loop import export, train
@@ -36,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", required=True, help="a Python file that defines config() -> TrainConfig")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--workdir", type=Path, help="checkpoints, logs and the model go here")
+    what.add_argument(
+        "--workdir", type=Path, help="a folder or gs://BUCKET/RUN: checkpoints, logs and the model go here"
+    )
     what.add_argument("--plan", metavar="TOPOLOGY", help="compile for a TPU topology such as v5e:4x4, or `local`")
     parser.add_argument("--find-batch", action="store_true", help="with --plan: the largest batch that fits")
     parser.add_argument("--quick", action="store_true", help="with --plan: in minutes, without the time of a step")
@@ -62,12 +65,13 @@ def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
     logging.getLogger("absl").setLevel(logging.ERROR)  # what orbax has to say is said by us
     if (arguments.find_batch or arguments.quick or arguments.json) and not arguments.plan:
         raise ValueError("--find-batch, --quick and --json go with --plan")
+    workdir = place(arguments.workdir) if arguments.workdir else None
     config = load_config(arguments.config, overrides)
-    if arguments.plan:
+    if workdir is None:
         return plan.run(config, arguments.plan, arguments.find_batch, arguments.quick, arguments.json)
     distributed.start(arguments)
     if arguments.export:
-        export(config, arguments.workdir, best=arguments.export == "best")
+        export(config, workdir, best=arguments.export == "best")
         return 0
-    stopped_by = train(config, arguments.workdir, parse_steps(arguments.profile) if arguments.profile else None)
+    stopped_by = train(config, workdir, parse_steps(arguments.profile) if arguments.profile else None)
     return 128 + stopped_by if stopped_by else 0

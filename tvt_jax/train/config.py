@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tvt_jax.data.pipeline import DataConfig
+from tvt_jax.place import check
 from tvt_jax.train.state import Stage
 
 Changes = dict[str, Any]  # field -> what it is to be, as text, or the changes within it
@@ -69,6 +70,7 @@ class TrainConfig:
         for name in ("skippable", "data_shards", "fsdp_min_mib"):
             if getattr(self, name) < 0:
                 yield f"{name}={getattr(self, name)} must not be negative"
+        yield from _misplaced_models(self.stage)
         if self.best and self.evaluation is None:
             yield f"best={self.best!r} needs evaluation images"
         if self.best and self.best not in self.stage.evaluated:
@@ -83,6 +85,15 @@ class TrainConfig:
             yield from (f"{name}.{problem}" for problem in self.stage.problems(data))
             if data.scale != scale:
                 yield f"{name}.scale={data.scale} must be the same as everywhere else, {scale}"
+
+
+def _misplaced_models(stage: Stage) -> Iterator[str]:
+    """Tell which of the stage's texts, all names of model folders, are of a scheme that no model can be read by."""
+    for name, value in vars(stage).items():
+        try:
+            check(value if isinstance(value, str) else "", "gs", "hf")
+        except ValueError as error:
+            yield f"stage.{name}: {error}"
 
 
 _COUNTS = ("steps", "evaluation_batches", "log_every", "evaluate_every", "save_every", "keep", "fsdp_shards")

@@ -2,10 +2,10 @@
 
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +15,10 @@ from tensorboardX import SummaryWriter
 
 from tvt_jax.files import write_whole
 from tvt_jax.pixels import to_uint8
+from tvt_jax.place import Place
 from tvt_jax.train.chips import Work, machine_of
 from tvt_jax.train.config import TrainConfig
+from tvt_jax.train.mirror import INTERVAL, Mirror
 from tvt_jax.train.wandb_run import WandbRun
 
 # What an entry tells of the machine, and not of the model.
@@ -63,16 +65,17 @@ class Log:
         evaluated: the last step whose evaluation is in the log, or -1.
     """
 
-    def __init__(self, workdir: Path, timer: Timer, start: int, config: TrainConfig) -> None:
+    def __init__(self, workdir: Place, timer: Timer, start: int, config: TrainConfig) -> None:
         """Go on after step `start`; drop later entries of a run that was cut off.
 
         Args:
-            workdir: gets metrics.jsonl, tensorboard/ and images/; only the first process writes.
+            workdir: gets metrics.jsonl, tensorboard/ and images/; only the first process writes. Into a bucket they
+                are copied every half minute, and before a checkpoint.
             timer: seconds trained.
             start: step of the resumed state.
             config: of the run.
         """
-        self._workdir, self._timer = workdir, timer
+        self._timer = timer
         self._steps, self._every, self._batch = config.steps, config.log_every, config.data.batch
         self._interval: list[dict[str, Any]] = []
         self._waited, self._skippable = 0.0, config.skippable
@@ -82,12 +85,14 @@ class Log:
         self._begin = timer.seconds
         self._writes = jax.process_index() == 0
         self._machine = machine_of(jax.device_count(), jax.devices()[0])
-        kept = _keep_until(workdir / "metrics.jsonl", start)
+        kept = _keep_until(workdir / "metrics.jsonl", start, warn=self._writes)
         self.evaluated = max((entry["step"] for entry in kept if entry["kind"] == "evaluate"), default=-1)
         if self._writes:
-            write_whole(workdir / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
-            self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
-            self._wandb = WandbRun(workdir, config) if config.wandb else None
+            self._mirror = Mirror(workdir)
+            self._folder = self._mirror.folder
+            write_whole(self._folder / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
+            self._tensorboard = SummaryWriter(str(self._folder / "tensorboard"), purge_step=start + 1)
+            self._wandb = WandbRun(workdir, self._folder, config) if config.wandb else None
 
     def compiled(self, work: Work) -> None:
         """Note what each step from now on takes."""
@@ -116,6 +121,7 @@ class Log:
         late, self._late = self._late, None
         self._train(late)
         self._count_skipped(step - len(self._interval) + 1, jax.device_get(self._interval))
+        self._copy()
 
     def evaluation(self, step: int, metrics: dict[str, float], images: dict[str, np.ndarray]) -> None:
         """Write the metrics of an evaluation, and its pictures (float [b h w 3] in [-1, 1]) as grids."""
@@ -124,12 +130,13 @@ class Log:
         self.evaluated = step
         for name, batch in images.items() if self._writes else ():
             grid = _grid(batch)
-            path = self._workdir / "images" / f"step_{step:06d}_{name}.png"
+            path = self._folder / "images" / f"step_{step:06d}_{name}.png"
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(grid).save(path)
             self._tensorboard.add_image(name, grid, step, dataformats="HWC")
             if self._wandb:
                 self._wandb.picture(name, grid, step)
+        self._copy()
 
     def __enter__(self) -> "Log":
         return self
@@ -140,6 +147,11 @@ class Log:
             self._tensorboard.close()
             if self._wandb:
                 self._wandb.close()
+            self._copy()
+
+    def _copy(self, every: float = 0.0) -> None:
+        if self._writes:
+            self._mirror.copy(every)
 
     def _train(self, interval: "_Interval | None") -> None:
         if interval is None:
@@ -177,13 +189,14 @@ class Log:
         if not self._writes:
             return
         entry = {"kind": kind, "step": step, "seconds": round(seconds, 3), "machine": self._machine, **metrics}
-        with open(self._workdir / "metrics.jsonl", "a") as file:
+        with open(self._folder / "metrics.jsonl", "a") as file:
             file.write(json.dumps(entry) + "\n")
         for name, value in metrics.items():
             self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
         self._tensorboard.flush()
         if self._wandb:
             self._wandb.scalars(kind, metrics, step)
+        self._copy(INTERVAL)
 
     def _print(self, line: str) -> None:
         if self._writes:
@@ -215,15 +228,17 @@ def _memory() -> dict[str, float]:
     return {} if peak is None else {"memory_gib": peak / 2**30}
 
 
-def _keep_until(path: Path, step: int) -> list[dict[str, Any]]:
-    """Read the entries up to `step`; drop a last line that was cut off."""
+def _keep_until(path: Place, step: int, warn: bool) -> list[dict[str, Any]]:
+    """Read the entries up to `step`; leave out, and say, what is no entry."""
     entries = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
         try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return [entry for entry in entries if entry["step"] <= step]
+            entry = json.loads(line)
+            entries += [entry] if entry["step"] <= step and entry["kind"] else []
+        except (ValueError, KeyError, TypeError):
+            if warn:
+                print(f"warning: line {number} of {path} is damaged, and is left out", file=sys.stderr)
+    return entries
 
 
 def _grid(images: np.ndarray) -> np.ndarray:

@@ -5,33 +5,34 @@ import signal
 import sys
 import time
 from collections import deque
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from tvt_jax.data.pipeline import make_iterator
 from tvt_jax.files import write_whole
-from tvt_jax.model_folder import count_parameters, write_model
+from tvt_jax.model_folder import CARD, count_parameters, is_model_folder, write_model
+from tvt_jax.place import Place
 from tvt_jax.train import wandb_run
-from tvt_jax.train.checkpoint import Checkpoints, newest, restore, restore_best
+from tvt_jax.train.checkpoint import Checkpoints, newest, restore, restore_best, written_since
 from tvt_jax.train.chips import Work, chip_of
 from tvt_jax.train.config import TrainConfig, check_devices, differences, to_json
+from tvt_jax.train.lock import Check, locked
 from tvt_jax.train.log import Log, Timer
 from tvt_jax.train.preemption import StopSignals
 from tvt_jax.train.profile import Profile
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh, to_host
 from tvt_jax.train.state import State
-from tvt_jax.train.workdir import check_space, prepare
+from tvt_jax.train.workdir import check_shared, check_space, prepare, read_config
 
 # Steps given to the device beyond the one it works on: it never waits, and a stop is noticed soon.
 _AHEAD = 2
 
 
-def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> int:
+def train(config: TrainConfig, workdir: Place, profiled: range | None = None) -> int:
     """Train until `config.steps`, from the newest checkpoint in the workdir where there is one.
 
     The steps `profiled` are traced into `workdir/profile`.
@@ -45,17 +46,24 @@ def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> 
     Raises:
         FloatingPointError: more than `config.skippable` steps in a row would have made something NaN or infinite; the
             last good checkpoint stays.
-        OSError: the workdir cannot be written or has no room, or none of its checkpoints can be read.
+        OSError: the workdir cannot be written, has no room or is another run's, or none of its checkpoints can be read.
         ValueError: the config does not fit the devices, the data or the checkpoint.
     """
     wandb_run.check(config)
     prepare(workdir)
+    check_shared(workdir)
+    with locked(workdir) if jax.process_index() == 0 else nullcontext(lambda: None) as check:
+        return _train(config, workdir, profiled, check)
+
+
+def _train(config: TrainConfig, workdir: Place, profiled: range | None, check: Check) -> int:
+    before = read_config(workdir)
     program, loaded = _program(config)
     last = newest(workdir / "checkpoints")
     if last is None or int(last.name) < config.steps:
-        check_space(workdir, program.state)
-    with Checkpoints(workdir / "checkpoints", config.keep, config.best) as checkpoints:
-        state, host = _resume(config, workdir, program, loaded, checkpoints)
+        check_space(workdir, program.state, config.keep, bool(config.best))
+    with Checkpoints(workdir / "checkpoints", config.keep, config.best, check) as checkpoints:
+        state, host = _resume(config, before, workdir, program, loaded, checkpoints)
         del loaded  # in full precision it can be as large as the state
         if int(state.step) < config.steps:
             try:
@@ -70,14 +78,14 @@ def train(config: TrainConfig, workdir: Path, profiled: range | None = None) -> 
                       "the same command goes on from here", flush=True)  # fmt: skip
                 return stopped_by
     path, checkpoint = workdir / "model", newest(workdir / "checkpoints")
-    if path.exists() and checkpoint is not None and path.stat().st_mtime > checkpoint.stat().st_mtime:
+    if checkpoint is not None and is_model_folder(path) and written_since(checkpoint, path / CARD):
         print(f"done: trained to step {int(state.step)}, the model is in {path}")
     else:
         _write_model(config, path, state, config.stage.load())
     return 0
 
 
-def export(config: TrainConfig, workdir: Path, path: Path | None = None, best: bool = False) -> int:
+def export(config: TrainConfig, workdir: Place, path: Place | None = None, best: bool = False) -> int:
     """Write the model of the newest checkpoint, also while the run goes on.
 
     Args:
@@ -109,7 +117,7 @@ def export(config: TrainConfig, workdir: Path, path: Path | None = None, best: b
 
 def _loop(
     config: TrainConfig,
-    workdir: Path,
+    workdir: Place,
     program: Program,
     checkpoints: Checkpoints,
     state: State,
@@ -169,18 +177,17 @@ def _program(config: TrainConfig) -> tuple[Program, Any]:
 
 
 def _resume(
-    config: TrainConfig, workdir: Path, program: Program, loaded: Any, checkpoints: Checkpoints
+    config: TrainConfig, before: Any, workdir: Place, program: Program, loaded: Any, checkpoints: Checkpoints
 ) -> tuple[State, dict[str, Any]]:
     """Return the newest checkpoint's state and JSON, or a new state and {}; say which, and what the config changed."""
-    path = workdir / "config.json"
     now = to_json(config)
-    changed = differences(json.loads(path.read_text()), now) if path.exists() else []
+    changed = differences(before, now) if before is not None else []
     restored = checkpoints.restore(program.state)
     state, host = restored or (program.init(loaded), {})
     if changed and restored:
         print("warning: the config is not the one this run began with:\n  " + "\n  ".join(changed), file=sys.stderr)
     if jax.process_index() == 0:
-        write_whole(path, json.dumps(now, indent=2) + "\n")
+        write_whole(workdir / "config.json", json.dumps(now, indent=2) + "\n")
     parameters = count_parameters(state.params)
     begin = f"going on from step {int(state.step)}" if restored else "starting at step 0"
     print(f"{begin} of {config.steps}: {parameters:,} trainable parameters, {program.mesh.size} "
@@ -212,7 +219,7 @@ def _compile(program: Program, batch: dict[str, jax.Array]) -> tuple[Any, Work]:
     return compiled, Work(flops, program.mesh.size, chip_of(program.mesh.local_devices[0]).flops)
 
 
-def _write_model(config: TrainConfig, path: Path, state: State, loaded: Any) -> None:
+def _write_model(config: TrainConfig, path: Place, state: State, loaded: Any) -> None:
     folder = config.stage.export(to_host(state), loaded)
     if jax.process_index() == 0:
         write_model(path, folder)

@@ -1,9 +1,11 @@
 """A trace of a few steps, by jax's profiler."""
 
-from pathlib import Path
 from typing import Any
 
 import jax
+
+from tvt_jax.place import Place
+from tvt_jax.train.mirror import Mirror
 
 
 def parse_steps(text: str) -> range:
@@ -21,7 +23,7 @@ def parse_steps(text: str) -> range:
 class Profile:
     """A trace of `steps`, by every process, in `folder`: `xprof FOLDER` or TensorBoard shows it."""
 
-    def __init__(self, folder: Path, steps: range | None) -> None:
+    def __init__(self, folder: Place, steps: range | None) -> None:
         """Trace nothing before `at` is called with the first of the steps; without steps, nothing ever."""
         self._folder, self._steps, self._running = folder, steps, False
 
@@ -29,7 +31,8 @@ class Profile:
         """Start or stop the trace; the device finishes what it works on first, so that the trace has whole steps."""
         if self._steps and step == self._steps.start:
             jax.block_until_ready(state)
-            jax.profiler.start_trace(str(self._folder))
+            self._mirror = Mirror(self._folder)
+            jax.profiler.start_trace(str(self._mirror.folder))
             self._running = True
         elif self._steps and step == self._steps.stop:
             self._stop(state)
@@ -45,5 +48,6 @@ class Profile:
         if self._running:
             jax.block_until_ready(state)
             jax.profiler.stop_trace()
+            self._mirror.copy()
             self._running = False
             print(f"wrote the trace to {self._folder}", flush=True)

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from tvt_jax.files import write_whole
+from tvt_jax.place import Place, absolute
 from tvt_jax.train.config import TrainConfig, to_json
 
 
 class WandbRun:
     """One run there for all runs in the workdir: its name is kept in `workdir/wandb_id`."""
 
-    def __init__(self, workdir: Path, config: TrainConfig) -> None:
-        """Begin the run, or go on with it; `WANDB_MODE=offline` keeps it in `workdir/wandb`.
+    def __init__(self, workdir: Place, folder: Path, config: TrainConfig) -> None:
+        """Begin the run, or go on with it; `WANDB_MODE=offline` keeps it in `folder/wandb`.
 
         Raises:
             ValueError: wandb is not installed.
@@ -26,9 +27,9 @@ class WandbRun:
         self._run = self._wandb.init(
             project=config.wandb,
             id=path.read_text(),
-            name=workdir.absolute().name,
+            name=absolute(workdir).name,
             resume="allow",
-            dir=str(workdir),
+            dir=str(folder),
             config=to_json(config),
         )
         # Not wandb's own count, which never goes back: steps that a kill has lost are logged again.
