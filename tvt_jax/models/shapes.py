@@ -1,6 +1,6 @@
 """What tensors a network has, by its configuration alone, and their values before training."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -40,6 +40,7 @@ def initial_params(rng: PRNGKeyArray, config: Config | PatchDiscriminatorConfig)
     return variables["params"]
 
 
+@cache
 def param_shapes(config: Config) -> PyTree:
     """Give the tree of a network's parameters as shapes, without making it."""
     return jax.eval_shape(partial(initial_params, config=config), jax.random.key(0))
