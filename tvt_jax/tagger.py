@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 from tvt_jax.models.tagger import RAM
 from tvt_jax.tagger_folder import TaggerFolder
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 # ImageNet's, of pixels in [0, 1].
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)

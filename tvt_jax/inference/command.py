@@ -31,6 +31,7 @@ def upscale(
     model: Path | None = None,
     scale: float = 4.0,
     prompt: str | None = None,
+    tagger: Path | None = None,
     color_fix: Literal["adain", "wavelet", "none"] | None = None,
     tile: int | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
@@ -44,6 +45,7 @@ def upscale(
         model: a model folder, or hf://OWNER/NAME on the hub; the default is the small model that comes with the package
         scale: 1 to 8, fractions too
         prompt: what the picture shows; the default is the model's own prompt
+        tagger: a tagger folder, or hf://OWNER/NAME: what it finds in each picture goes before the prompt
         color_fix: how the input's colours are given back; the default is the model's own way
         tile: side of the tiles for large pictures, in latent pixels; the default is the largest that fits the memory
         dtype: what the networks compute in
@@ -57,7 +59,7 @@ def upscale(
     check_scale(scale)
     pairs = pair_files(source, target)
     options: dict[str, Any] = {"color_fix": color_fix, "tile": tile, "dtype": dtype, "device_rows": device_rows}
-    upscaler = load(model, prompt=prompt, progress=True, **options)
+    upscaler = load(model, prompt=prompt, tagger=tagger, progress=True, **options)
     if upscaler.unet is None:
         raise ValueError(f"{model} has a VAE but no UNet: it can't upscale")
     failures = upscale_files(upscaler, pairs, scale)
