@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "tvt_jax.tagger_folder": ("models", "model_folder", "hub"),
     "tvt_jax.tagger": ("models", "tagger_folder"),
     "tvt_jax.data": ("files",),
+    "tvt_jax.data.caption": ("data", "tagger", "tagger_folder", "files"),
     "tvt_jax.inference": (
         *("models", "model_folder", "diffusion", "colour", "tokenizer", "tagger", "tagger_folder"),
         *("hub", "files", "pixels", "compilation_cache"),
