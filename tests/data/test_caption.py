@@ -37,7 +37,7 @@ def texts(images):
 
 def test_every_picture_gets_its_tags_and_bad_ones_are_told(monkeypatch, capsys, images, tagger):
     monkeypatch.setattr(sys, "argv", ["caption", f"--tagger={tagger}", f"--images={images}", "--batch=2"])
-    with pytest.raises(SystemExit, match="error: 1 pictures could not be read:\n .*bad.png"):
+    with pytest.raises(SystemExit, match=r"error: 1 pictures could not be read:\n .*bad\.png"):
         main()
     assert "5 pictures tagged" in capsys.readouterr().out
     tag, found = Tagger(read_tagger(tagger)), texts(images)
