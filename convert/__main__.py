@@ -13,6 +13,7 @@ from convert.mapped import printable
 from convert.room import ended_by_signals
 from convert.tensors import read_tensors
 from convert.to_model import import_sd, import_tvt
+from convert.to_tagger import import_ram
 from convert.to_torch import export_diffusers, export_tvt
 from convert.verify import RESTORATION, compare_outputs, compare_tensors, read_networks
 from convert.weights import needed_of_reference, needed_of_sd, needed_of_tvt
@@ -22,29 +23,60 @@ from tvt_jax.place import check, local_only
 
 def import_model(
     *,
-    sd: Path,
     out: Path,
+    sd: Path | None = None,
     tvt: Path | None = None,
     tokenizer: Path | None = None,
     prompt: str | None = None,
     keep_lora: bool = False,
+    ram: Path | None = None,
+    dape: Path | None = None,
+    tags: Path | None = None,
+    thresholds: Path | None = None,
 ) -> None:
-    """Make a model folder of Stable Diffusion 2.1, of the TVT release on it, or of what export wrote for diffusers.
+    """Make a model folder of Stable Diffusion 2.1, of the TVT release on it, or of an export for diffusers; or of RAM.
 
     Each may also be on the hub: hf://OWNER/NAME, or hf://OWNER/NAME/FOLDER.
 
     Args:
+        out: the folder to write
         sd: Stable Diffusion 2.1, a diffusers folder or v2-1_512-ema-pruned.ckpt or .safetensors; or an export
-        out: the model folder to write
         tvt: the release's folder of checkpoints (ckp); without it, Stable Diffusion itself is imported
         tokenizer: folder of the tokenizer, for a single file, which has none in it
         prompt: what the model is told to make of every picture, unless asked otherwise; by default what an export has,
             and else that it be clean and of high resolution
         keep_lora: keep the release's LoRA apart, in a folder that PEFT loads, rather than add it to the weights
+        ram: the tagger, ram_swin_large_14m.pth
+        dape: DAPE.pth, which makes it a tagger of degraded pictures; without it, RAM itself is imported
+        tags: ram_tag_list.txt of RAM's repository
+        thresholds: ram_tag_list_threshold.txt of it
     """
     local_only(out, tokenizer)
-    for source in filter(None, (sd, tvt)):
+    for source in filter(None, (sd, tvt, ram, dape, tags, thresholds)):
         check(source, "hf")
+    of_models = {"--sd": sd, "--tvt": tvt, "--tokenizer": tokenizer, "--prompt": prompt, "--keep-lora": keep_lora}
+    of_taggers = {"--ram": ram, "--dape": dape, "--tags": tags, "--thresholds": thresholds}
+    models, taggers = (
+        [name for name, value in x.items() if value not in (None, False)] for x in (of_models, of_taggers)
+    )
+    if models and taggers:
+        raise ValueError(f"{models[0]} is for models and {taggers[0]} for taggers: import one of the two")
+    if ram and tags and thresholds:
+        fetched = {name: fetch(path) for name, path in (("tags", tags), ("thresholds", thresholds))}
+        print(import_ram(fetch(ram), out, dape=dape and fetch(dape), **fetched))
+    elif taggers:
+        missing = [name for name, value in of_taggers.items() if value is None and name != "--dape"]
+        raise ValueError(f"a tagger is imported from three files, and {' and '.join(missing)} is missing")
+    elif sd:
+        _import_model(sd, tvt, out, tokenizer, prompt, keep_lora)
+    else:
+        raise ValueError("give --sd for a model, or --ram, --tags and --thresholds for a tagger")
+    print(f"wrote {out}")
+
+
+def _import_model(
+    sd: Path, tvt: Path | None, out: Path, tokenizer: Path | None, prompt: str | None, keep_lora: bool
+) -> None:
     sd = fetch(sd, partial(needed_of_sd, networks=tvt is None))
     if tvt:
         import_tvt(fetch(tvt, needed_of_tvt), sd, out, tokenizer=tokenizer, prompt=prompt, keep_lora=keep_lora)
@@ -53,7 +85,6 @@ def import_model(
     else:
         for note in import_sd(sd, out, tokenizer=tokenizer, prompt=prompt):
             print(f"note: {printable(note)}", file=sys.stderr)
-    print(f"wrote {out}")
 
 
 def export(
@@ -115,7 +146,7 @@ def verify(
 
 
 def inspect(file: Positional[Path], /) -> None:
-    """List the tensors of a .safetensors, .ckpt, .pkl, .bin or .pt file; nothing in it is run.
+    """List the tensors of a .safetensors, .ckpt, .pkl, .bin, .pt or .pth file; nothing in it is run.
 
     Args:
         file: the file, or the index of its shards

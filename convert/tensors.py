@@ -13,7 +13,7 @@ from convert.torch_file import is_torch, read_torch
 from convert.unpickle import Inert
 
 _INDEX = re.compile(r".*\.index(\.\w+)?\.json")
-_STATE_DICTS = ("state_dict", "state_dict_unet")  # the latter is model_TVT.pkl's
+_STATE_DICTS = ("state_dict", "state_dict_unet", "model")  # the latter two are model_TVT.pkl's and RAM's
 _PART = re.compile(r"\w[\w.+-]*")  # a file in the same folder
 _SAFETENSORS_DTYPES = {
     "F64": np.dtype(np.float64),
@@ -37,8 +37,8 @@ _SAFETENSORS_DTYPES = {
 def read_tensors(file: Path) -> dict[str, np.ndarray]:
     """Read the named tensors of a PyTorch file, of a safetensors file or of the parts that an index lists.
 
-    Of a PyTorch file, these are those of its `state_dict` (or the release's `state_dict_unet`), where it has one. The
-    arrays are read-only.
+    Of a PyTorch file, these are those of its `state_dict` (or the release's `state_dict_unet`, or RAM's `model`), where
+    it has one. The arrays are read-only.
 
     Raises:
         FileNotFoundError: the file or one of its parts is missing.
@@ -121,9 +121,10 @@ def _read_entries(header: dict[str, Any], body: memoryview) -> dict[str, np.ndar
 
 def _flat(content: Any) -> dict[str, np.ndarray]:
     if type(content) is dict:
-        if made := [key for key in _STATE_DICTS if type(content.get(key)) is Inert]:
-            raise Refusal(f"holds a {content[made[0]].name} as {brief(made[0])}: only a plain dict of tensors is read")
-        content = next((content[key] for key in _STATE_DICTS if type(content.get(key)) is dict), content)
+        key = next((key for key in _STATE_DICTS if type(content.get(key)) in (dict, Inert)), None)
+        content = content if key is None else content[key]
+        if type(content) is Inert:
+            raise Refusal(f"holds a {content.name} as {brief(key)}: only a plain dict of tensors is read")
     if type(content) is not dict:
         kind = content.name if isinstance(content, Inert) else type(content).__name__
         raise Refusal(f"holds a {kind} and not a dict of tensors")

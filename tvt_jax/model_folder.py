@@ -186,16 +186,16 @@ def write_parts(
 
 
 @contextmanager
-def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a folder to write into, which takes the place of an older model folder once all is written.
+def replaced(path: str | os.PathLike[str], mark: str = CARD) -> Iterator[Path]:
+    """Give a folder to write into, which takes the place of an older one, told by its file `mark`, once all is written.
 
     Raises:
         FileExistsError: there is something else in that place.
     """
     target = place(path)
-    if target.exists() and not is_model_folder(target) and (target.is_file() or any(target.iterdir())):
-        raise FileExistsError(f"{target} is in the way: it is not a model folder, and is not replaced by one")
-    with whole_folder(target, last=CARD) as partial:
+    if target.exists() and not (target / mark).is_file() and (target.is_file() or any(target.iterdir())):
+        raise FileExistsError(f"{target} is in the way: it has no {mark} in it, and is not replaced")
+    with whole_folder(target, last=mark) as partial:
         yield partial
 
 

@@ -40,6 +40,7 @@ def upscale(
     model: Path | None = None,
     scale: float = 4.0,
     prompt: str | None = None,
+    tagger: Path | None = None,
     color_fix: Literal["adain", "wavelet", "none"] | None = None,
     tile: int | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
@@ -60,6 +61,7 @@ def upscale(
         model: a model folder, hf://OWNER/NAME or gs://BUCKET/NAME; the default is the small model in the package
         scale: 1 to 8, fractions too
         prompt: what the picture shows; the default is the model's own prompt
+        tagger: a tagger folder, or hf://OWNER/NAME: what it finds in each picture goes before the prompt
         color_fix: how the input's colours are given back; the default is the model's own way
         tile: side of the tiles for large pictures, in latent pixels; the default is the largest that fits the memory
         dtype: what the networks compute in
@@ -99,7 +101,8 @@ def upscale(
     options: dict[str, Any] = {"prompt": prompt, "color_fix": color_fix, "tile": tile, "dtype": dtype}
     folder = find(PRETRAINED if model is None else model)
     written: dict[str, Any] = {"quality": quality or QUALITY, "strip_metadata": strip_metadata}
-    how = How(recipe=recipe_of(folder, options | written | {"scale": scale}), **written)
+    asked = options | written | {"scale": scale, "tagger": str(tagger)}
+    how = How(recipe=recipe_of(folder, asked), **written)
     if job is not None and skip_existing:
         job = job.left(how.recipe)
         if job is None:
@@ -108,7 +111,7 @@ def upscale(
         job.check(scale)
     if device is not None:
         _choose(device)
-    upscaler = load(folder, progress=True, device_rows=device_rows, **options)
+    upscaler = load(folder, progress=True, device_rows=device_rows, tagger=tagger, **options)
     if upscaler.unet is None:
         raise ValueError(f"{model} has a VAE but no UNet: it can't upscale")
     if job is None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,13 @@ from tqdm import tqdm
 
 from tvt_jax import compilation_cache
 from tvt_jax.colour import COLOR_FIXES, ColorFix
-from tvt_jax.hub import find
+from tvt_jax.hub import fetch, find
 from tvt_jax.inference.channels import resize, spread_color, to_8_bits, to_grey
 from tvt_jax.inference.check import Scale, check_choice, check_floats, check_scale, to_pixels
 from tvt_jax.inference.finish import join, paint
 from tvt_jax.inference.networks import VAE, Text, UNet, run_whole
 from tvt_jax.inference.plan import SMALLEST_TILE, Plan, Planner
-from tvt_jax.inference.prompt import with_prompt
+from tvt_jax.inference.prompt import Describe, describer, with_prompt
 from tvt_jax.inference.restoration import Decoded, Restoration, noise
 from tvt_jax.inference.statistics import Norms
 from tvt_jax.inference.tiling import Grid, Tile
@@ -42,6 +42,7 @@ def load(
     model: str | os.PathLike[str] | None = None,
     *,
     prompt: str | None = None,
+    tagger: str | os.PathLike[str] | None = None,
     color_fix: str | None = None,
     tile: int | None = None,
     dtype: str = "float32",
@@ -50,7 +51,8 @@ def load(
 ) -> "Upscaler":
     """Read a model folder, hf://OWNER/NAME or gs://BUCKET/NAME (None: that in the package); the rest as in `Upscaler`.
 
-    With a text encoder in the folder, `prompt` takes the place of the model's own.
+    With a text encoder in the folder, `prompt` takes the place of the model's own, and the tags that a tagger folder
+    finds in each picture go before it.
 
     Compiled programs are kept on disk from run to run, in `$XDG_CACHE_HOME/tvt_jax` or `~/.cache/tvt_jax`, unless jax
     was told of another place.
@@ -58,9 +60,13 @@ def load(
     compilation_cache.enable()
     path = find(PRETRAINED if model is None else model)
     folder = read_model(path)
-    if prompt is not None:
+    describe = None
+    if tagger is not None:
+        describe = describer(folder, path, fetch(tagger), prompt)
+    elif prompt is not None:
         folder = with_prompt(folder, path, prompt)
-    return Upscaler(folder, color_fix=color_fix, tile=tile, dtype=dtype, device_rows=device_rows, progress=progress)
+    options: dict[str, Any] = {"color_fix": color_fix, "tile": tile, "dtype": dtype, "device_rows": device_rows}
+    return Upscaler(folder, **options, describe=describe, progress=progress)
 
 
 class Upscaler:
@@ -80,6 +86,7 @@ class Upscaler:
         tile: int | None = None,
         dtype: str = "float32",
         device_rows: int = 1,
+        describe: Describe | None = None,
         progress: bool = False,
     ) -> None:
         """Put the weights on the device.
@@ -90,6 +97,7 @@ class Upscaler:
             tile: side of a tile in latent pixels; None is the largest that fits what memory is free.
             dtype: what the networks compute in, and their weights are held in: `float32` or `bfloat16`.
             device_rows: split the image's rows over this many devices, which then hold it whole.
+            describe: gives `upscale` each picture's prompt; None is the model's own for all.
             progress: show a progress bar over the tiles of an image.
 
         Raises:
@@ -112,6 +120,7 @@ class Upscaler:
         self.vae = VAE(folder, jnp.dtype(dtype), everywhere)
         self.unet = None if folder.unet is None else UNet(folder, jnp.dtype(dtype), everywhere)
         self._color_fix = cast(ColorFix, color_fix or folder.card.color_fix)
+        self._describe = describe
         self._progress = progress
         self._planner = None
         if self.unet is not None:
@@ -142,11 +151,11 @@ class Upscaler:
         if image.shape[-1] == 1:
             return to_grey(self.upscale(np.repeat(image, 3, axis=-1), scale))[..., None]
         # The networks see 8 bits, which they were trained on; the colours that are given back have all.
-        seen, colors = (
-            Enlarged(self._at_working_size(pixels), self.card.scale) for pixels in (to_8_bits(image), image)
-        )
+        small, own = (self._at_working_size(pixels) for pixels in (to_8_bits(image), image))
+        seen, colors = (Enlarged(pixels, self.card.scale) for pixels in (small, own))
+        text = None if self._describe is None else self._describe(small, self.card.scale)
         use = partial(paint, source=colors, fix=self._color_fix, dtype=image.dtype)
-        result = self._work(seen, None, use)
+        result = self._work(seen, text, use)
         size = self.result_size(image.shape[0], image.shape[1], scale)
         return result if size == result.shape[:2] else resize(result, size, Image.Resampling.LANCZOS)
 

@@ -31,10 +31,11 @@ def from_torch(name: str, tensor: np.ndarray) -> tuple[Path, np.ndarray]:
 def to_torch(path: Path, array: np.ndarray) -> tuple[str, np.ndarray]:
     """Give the diffusers name and tensor (a view) for one of our parameters."""
     *modules, leaf = path
-    prefix = ".".join(_INDEXED.sub(r".\1", module) for module in modules)
+    is_weight = leaf in ("kernel", "scale", "embedding")
+    name = ".".join([*(_INDEXED.sub(r".\1", module) for module in modules), "weight" if is_weight else leaf])
     if leaf == "kernel":
-        return f"{prefix}.weight", array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-    return f"{prefix}.{'weight' if leaf in ('scale', 'embedding') else leaf}", array
+        return name, array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+    return name, array
 
 
 def tree_from_torch(tensors: dict[str, np.ndarray]) -> PyTree:

@@ -1,6 +1,6 @@
 """What tensors a network has, by its configuration alone, and their values before training."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -10,11 +10,12 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from tvt_jax.models.discriminator import PatchDiscriminator, PatchDiscriminatorConfig
 from tvt_jax.models.keys import tree_to_torch
+from tvt_jax.models.tagger import RAM, TaggerConfig
 from tvt_jax.models.text_encoder import CLIPTextConfig, CLIPTextModel
 from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel
 from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
 
-Config = AutoencoderKLConfig | UNet2DConditionConfig | CLIPTextConfig
+Config = AutoencoderKLConfig | UNet2DConditionConfig | CLIPTextConfig | TaggerConfig
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -31,11 +32,15 @@ def initial_params(rng: PRNGKeyArray, config: Config | PatchDiscriminatorConfig)
             variables = UNet2DConditionModel(config).init(rng, latent, number, jnp.zeros(text))
         case CLIPTextConfig():
             variables = CLIPTextModel(config).init(rng, number[None])
+        case TaggerConfig():
+            side = config.swin.image_size
+            variables = RAM(config).init(rng, jnp.zeros((1, side, side, 3)))
         case PatchDiscriminatorConfig():
             variables = PatchDiscriminator(config).init(rng, jnp.zeros((1, 64, 64, 3)))
     return variables["params"]
 
 
+@cache
 def param_shapes(config: Config) -> PyTree:
     """Give the tree of a network's parameters as shapes, without making it."""
     return jax.eval_shape(partial(initial_params, config=config), jax.random.key(0))
