@@ -240,7 +240,7 @@ def _read_unet(folder: Place) -> tuple[UNet2DConditionConfig, PyTree]:
     return _read_config(UNet2DConditionConfig.from_json, folder / "unet" / "config.json"), params
 
 
-def _read_config(from_json: Callable[[dict[str, Any]], C], file: Path) -> C:
+def _read_config(from_json: Callable[[dict[str, Any]], C], file: Place) -> C:
     try:
         return from_json(_read_json(file))
     except ValueError as error:

@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from tvt_jax.files import files_below
+from tvt_jax.place import Place
 
 _NAME = "tvt"
 _MODEL_FILES = (".json", ".safetensors", ".txt")
@@ -11,7 +13,7 @@ _MODEL_FILES = (".json", ".safetensors", ".txt")
 _SHORT, _LONG = 16, 32
 
 
-def recipe_of(model: Path, options: Mapping[str, Any]) -> str:
+def recipe_of(model: Place, options: Mapping[str, Any]) -> str:
     """Say by which model folder, and with what options, results are made."""
     told = repr(sorted(options.items())).encode()
     return f"{_NAME} model={_fingerprint(model)} options={hashlib.sha256(told).hexdigest()[:_SHORT]}"
@@ -27,9 +29,9 @@ def is_mark(text: str | None) -> bool:
     return text is not None and text.startswith(f"{_NAME} model=")
 
 
-def _fingerprint(folder: Path) -> str:
+def _fingerprint(folder: Place) -> str:
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in _MODEL_FILES and path.is_file()):
+    for path in sorted(path for path in files_below(folder) if path.suffix in _MODEL_FILES):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -1,0 +1,78 @@
+"""Data and models in a bucket, an emulator's: the same as on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tvt_jax
+from tests.buckets import bucket  # noqa: F401
+from tvt_jax.data.pipeline import DataConfig, make_iterator
+from tvt_jax.data.prepare import PrepareConfig, prepare
+from tvt_jax.inference.mark import recipe_of
+from tvt_jax.inference.upscaler import PRETRAINED
+from tvt_jax.place import place
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # gcsfs advises against whole files
+]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for folder, side in (("hr", 48), ("lr", 12)):
+        (tmp_path / folder).mkdir()
+        for number in range(3):
+            pixels = generator.integers(0, 256, (side, side, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
+    return tmp_path
+
+
+def upload(folder: Path, name: str) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            (place(name) / file.relative_to(folder).as_posix()).write_bytes(file.read_bytes())
+
+
+def batches(config: DataConfig) -> list[dict[str, np.ndarray]]:
+    iterator = make_iterator(config, 0)
+    try:
+        return [next(iterator) for _ in range(3)]
+    finally:
+        iterator.close()
+
+
+def assert_same(config: DataConfig, other: DataConfig) -> None:
+    for one, two in zip(batches(config), batches(other), strict=True):
+        for name in one:
+            np.testing.assert_array_equal(one[name], two[name])
+
+
+def test_folders_and_pairs_are_read_from_a_bucket(bucket, photos):  # noqa: F811
+    upload(photos, f"{bucket}/photos")
+    assert_same(
+        DataConfig(path=str(photos / "hr"), crop=16, batch=4), DataConfig(path=f"{bucket}/photos/hr", crop=16, batch=4)
+    )
+    pairs = [
+        DataConfig(path=f"{root}/hr", lr_path=f"{root}/lr", crop=16, batch=4) for root in (photos, f"{bucket}/photos")
+    ]
+    assert_same(*pairs)
+
+
+def test_tiles_are_prepared_into_a_bucket_and_read_there(bucket, photos):  # noqa: F811
+    for out in (photos / "tiles", Path(f"{bucket}/tiles")):  # as the command line gives it
+        prepare(PrepareConfig(images=photos / "hr", out=out, crop=32, stride=16))
+    assert_same(
+        DataConfig(path=str(photos / "tiles"), crop=16, batch=4), DataConfig(path=f"{bucket}/tiles", crop=16, batch=4)
+    )
+
+
+def test_a_model_is_read_from_a_bucket(bucket, tmp_path):  # noqa: F811
+    upload(Path(PRETRAINED), f"{bucket}/model")
+    image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+    assert recipe_of(place(f"{bucket}/model"), {}) == recipe_of(PRETRAINED, {})
+    np.testing.assert_array_equal(tvt_jax.load(f"{bucket}/model").upscale(image), tvt_jax.load().upscale(image))
