@@ -11,11 +11,11 @@ STAGES = {
     "vae": (["reconstruction"], ["lpips-alex"]),
     "decoder": (["reconstruction"], ["lpips-alex", "dists"]),
     "encoder": (["reconstruction"], ["lpips-alex", "dists"]),
-    "vae_large": (["reconstruction"], ["lpips-alex", "dists"]),
+    "vae_whole": (["reconstruction"], ["lpips-alex", "dists"]),
     "prior": (["noise_error"], ["noise_error"]),
     "adapt_latents": (["latent"], ["lpips-alex", "dists"]),
     "adapt": (["lpips-alex", "dists"], ["lpips-alex", "dists"]),
-    "adapt_large": (["lpips-alex", "dists"], ["lpips-alex", "dists"]),
+    "adapt_texture": (["lpips-alex", "dists"], ["lpips-alex", "dists"]),
 }
 
 

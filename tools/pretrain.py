@@ -24,7 +24,7 @@ from tvt_jax.files import write_whole
 from tvt_jax.train.config import lengths, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("vae", "decoder", "encoder", "vae_large", "prior", "adapt_latents", "adapt", "adapt_large")
+STAGES = ("vae", "decoder", "encoder", "vae_whole", "prior", "adapt_latents", "adapt", "adapt_texture")
 HOURS = 12.0  # that the steps in configs/tiny/ take on two cores
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from configs.tiny import decoder
-from configs.tiny.shapes import HELD_OUT, small_crops, vae_optimizer
+from configs.tiny.shapes import HELD_OUT, vae_optimizer
 from tvt_jax.stages.decoder import DecoderStage
 from tvt_jax.train.config import TrainConfig
 
@@ -21,7 +21,7 @@ def config(**changes: Any) -> TrainConfig:
         base,
         stage=replace(stage, **changes),
         data=replace(base.data, mixed=()),
-        evaluation=replace(small_crops(HELD_OUT), mixed=()),
+        evaluation=replace(HELD_OUT, crop=64, batch=16, mixed=()),
         steps=steps,
         evaluate_every=steps,
         save_every=steps // 2,

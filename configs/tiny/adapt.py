@@ -5,7 +5,7 @@ python train.py --config=configs/tiny/adapt.py --workdir=runs/tiny/adapt
 
 from dataclasses import replace
 
-from configs.tiny.shapes import HELD_OUT, PERCEPTUAL, RUNS, TRAIN, adapt_stage, degraded
+from configs.tiny.shapes import HELD_OUT, PERCEPTUAL, RUNS, TRAIN, adapt_stage, degraded, large_crops
 from tvt_jax.train.config import TrainConfig
 
 
@@ -20,8 +20,8 @@ def config() -> TrainConfig:
             mse_weight=2.0,
             perceptual=replace(PERCEPTUAL, lpips_weight=1.0, dists_weight=0.0),
         ),
-        data=replace(degraded(TRAIN), batch=4, enlarge=(1.0, 2.0)),
-        evaluation=degraded(HELD_OUT),
+        data=replace(degraded(large_crops(TRAIN, 1)), enlarge=(1.0, 2.0)),
+        evaluation=degraded(large_crops(HELD_OUT, 4)),
         steps=steps,
         log_every=25,
         evaluate_every=1000,

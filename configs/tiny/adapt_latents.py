@@ -1,11 +1,11 @@
-"""Stage 3, first part: the student learns in latents alone, from many small crops, since nothing is decoded.
+"""Stage 3, first part: the student learns in latents alone, since nothing is decoded.
 
 python train.py --config=configs/tiny/adapt_latents.py --workdir=runs/tiny/adapt_latents
 """
 
 from dataclasses import replace
 
-from configs.tiny.shapes import DISTILLATION, HELD_OUT, PERCEPTUAL, TRAIN, adapt_stage, degraded, small_crops
+from configs.tiny.shapes import DISTILLATION, HELD_OUT, PERCEPTUAL, TRAIN, adapt_stage, degraded, large_crops
 from tvt_jax.train.config import TrainConfig
 
 
@@ -21,8 +21,8 @@ def config() -> TrainConfig:
             perceptual=replace(PERCEPTUAL, lpips_weight=0.0, dists_weight=0.0),
             distillation=replace(DISTILLATION, weight=0.0),
         ),
-        data=degraded(small_crops(TRAIN)),
-        evaluation=degraded(HELD_OUT),
+        data=degraded(large_crops(TRAIN, 2)),
+        evaluation=degraded(large_crops(HELD_OUT, 4)),
         steps=steps,
         log_every=50,
         evaluate_every=1000,

@@ -11,7 +11,7 @@ from configs.tiny.shapes import (
     TRAIN,
     VAE_D4,
     VAE_D8,
-    small_crops,
+    large_crops,
     vae_optimizer,
 )
 from tvt_jax.stages.decoder import DecoderStage
@@ -33,8 +33,8 @@ def config() -> TrainConfig:
             adversarial_start=4000,
             ema_decay=0.99,
         ),
-        data=small_crops(TRAIN),
-        evaluation=small_crops(HELD_OUT),
+        data=large_crops(TRAIN, 1),
+        evaluation=large_crops(HELD_OUT, 4),
         steps=steps,
         log_every=25,
         evaluate_every=500,

@@ -3,7 +3,7 @@
 python train.py --config=configs/tiny/vae.py --workdir=runs/tiny/vae
 """
 
-from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, TRAIN, VAE_D8, small_crops, vae_optimizer
+from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, TRAIN, VAE_D8, large_crops, vae_optimizer
 from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.stages.vae import VAEStage
 from tvt_jax.train.config import TrainConfig
@@ -21,8 +21,8 @@ def config() -> TrainConfig:
             adversarial_weight=0.0,
             ema_decay=0.99,
         ),
-        data=small_crops(TRAIN),
-        evaluation=small_crops(HELD_OUT),
+        data=large_crops(TRAIN, 1),
+        evaluation=large_crops(HELD_OUT, 4),
         steps=steps,
         log_every=25,
         evaluate_every=500,

@@ -1,11 +1,11 @@
-"""Stage 3, last part: larger crops, and DISTS, which sees texture.
+"""Stage 3, last part: with DISTS, which sees texture.
 
-python train.py --config=configs/tiny/adapt_large.py --workdir=runs/tiny/adapt_large
+python train.py --config=configs/tiny/adapt_texture.py --workdir=runs/tiny/adapt_texture
 """
 
 from dataclasses import replace
 
-from configs.tiny.shapes import HELD_OUT, PERCEPTUAL, RUNS, TRAIN, adapt_stage, degraded
+from configs.tiny.shapes import HELD_OUT, PERCEPTUAL, RUNS, TRAIN, adapt_stage, degraded, large_crops
 from tvt_jax.train.config import TrainConfig
 
 
@@ -20,8 +20,8 @@ def config() -> TrainConfig:
             mse_weight=1.0,
             perceptual=replace(PERCEPTUAL, lpips_weight=0.3, dists_weight=3.0),
         ),
-        data=replace(degraded(TRAIN), crop=256, batch=1, enlarge=(1.0, 2.0)),
-        evaluation=replace(degraded(HELD_OUT), crop=256, batch=4),
+        data=replace(degraded(large_crops(TRAIN, 1)), enlarge=(1.0, 2.0)),
+        evaluation=degraded(large_crops(HELD_OUT, 4)),
         steps=steps,
         log_every=25,
         evaluate_every=1000,

@@ -1,13 +1,11 @@
-"""Stage 2, last part: encoder and decoder of the 4x VAE together, on larger crops.
+"""Stage 2, last part: encoder and decoder of the 4x VAE together.
 
-Group norms see a whole picture. A VAE that has only seen crops of 64 pixels gives a picture of 512 other brightness.
-
-python train.py --config=configs/tiny/vae_large.py --workdir=runs/tiny/vae_large
+python train.py --config=configs/tiny/vae_whole.py --workdir=runs/tiny/vae_whole
 """
 
 from dataclasses import replace
 
-from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, PERCEPTUAL, RUNS, TRAIN, VAE_D4
+from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, PERCEPTUAL, RUNS, TRAIN, VAE_D4, large_crops
 from tvt_jax.stages.optimizer import OptimizerConfig
 from tvt_jax.stages.vae import VAEStage
 from tvt_jax.train.config import TrainConfig
@@ -26,8 +24,8 @@ def config() -> TrainConfig:
             adversarial_weight=0.0,
             ema_decay=0.99,
         ),
-        data=replace(TRAIN, crop=256, batch=1),
-        evaluation=replace(HELD_OUT, crop=256, batch=4),
+        data=large_crops(TRAIN, 1),
+        evaluation=large_crops(HELD_OUT, 4),
         steps=steps,
         log_every=25,
         evaluate_every=200,
