@@ -150,7 +150,7 @@ def test_does_not_replace_what_is_not_a_model(model: ModelFolder, tmp_path: Path
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "mine.jpg").touch()
     for path in (tmp_path / "photos", tmp_path / "photos" / "mine.jpg"):
-        with pytest.raises(FileExistsError, match="is not a model folder"):
+        with pytest.raises(FileExistsError, match=r"is in the way: it has no tvt\.json in it"):
             write_model(path, model)
     assert (tmp_path / "photos" / "mine.jpg").exists()
 

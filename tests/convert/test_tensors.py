@@ -161,7 +161,7 @@ def test_the_state_dict_of_a_checkpoint_is_read(tmp_path: Path):
     [
         ([torch.zeros(1)], "holds a list and not a dict of tensors"),
         (torch.zeros(1), "holds a ndarray and not a dict of tensors"),
-        ({"model": TENSORS}, "holds a dict as 'model': only a flat dict of named tensors is read"),
+        ({"weights": TENSORS}, "holds a dict as 'weights': only a flat dict of named tensors is read"),
         ({"state_dict": {"a": [torch.zeros(1)]}}, "holds a list as 'a'"),
         ({3: torch.zeros(1)}, "holds a ndarray as 3"),
         ({"global_step": 7}, "holds no tensors"),

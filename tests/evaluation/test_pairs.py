@@ -92,7 +92,7 @@ def test_two_of_a_name_are_named_and_the_rest_goes_on(folders):
 def test_pictures_of_other_formats_are_named(folders):
     _, left_out = folders("a.png b.exr c.tga notes.txt", "a.png b.exr")
     assert sorted(left_out) == ["hr/b.exr", "sr/b.exr", "sr/c.tga"]
-    assert all(why.startswith("is of a format that is not read, use one of .bmp") for why in left_out.values())
+    assert all(why.startswith("is of a format that is not read, use one of .avif") for why in left_out.values())
 
 
 def test_links_to_folders_are_named(folders, tmp_path):

@@ -18,7 +18,7 @@ from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, Progress,
 from tvt_jax.inference.upscaler import Upscaler
 
 COUNT = 4
-NOT_COMPUTING = {"__init__.py", "compilation_cache.py", "files.py", "hub.py"}
+NOT_COMPUTING = {"__init__.py", "compilation_cache.py", "files.py", "hub.py", "place.py", "bucket.py"}
 
 
 @pytest.fixture

