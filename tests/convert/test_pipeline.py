@@ -91,6 +91,7 @@ def test_a_model_of_random_weights_gives_the_same(tmp_path, photo, monkeypatch, 
     assert_same(ours, pipe, photo.crop((0, 0, 31, 18)), 2)  # A size that fits no grid.
 
 
+@pytest.mark.slow
 def test_the_card_is_followed(tmp_path, photo, monkeypatch):
     ours, pipe = small(tmp_path, SAMPLED)
     shrink(pipe, monkeypatch)

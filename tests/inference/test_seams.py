@@ -58,6 +58,7 @@ def test_tiles_are_as_one_piece(picture, largest):
     assert difference.mean() < 0.1
 
 
+@pytest.mark.slow
 def test_the_embedded_model_does_not_live_by_the_border():
     """A network that learnt on small crops alone reads brightness off their border, and is lost without one."""
     model = tvt_jax.load()
