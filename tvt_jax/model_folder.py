@@ -172,13 +172,13 @@ def write_parts(
     dtype: str,
 ) -> None:
     """Write the files of a model folder into an empty one; networks and prompts are called as in the folder."""
-    _write_json(folder / CARD, asdict(card))
+    write_json(folder / CARD, asdict(card))
     for name, network in networks.items():
         tensors, config = network.tensors, network.config
         if isinstance(config, AutoencoderKLConfig):
             tensors = with_middle(config, tensors)
         (folder / name).mkdir()
-        _write_json(folder / name / "config.json", config.to_json())
+        write_json(folder / name / "config.json", config.to_json())
         weights = _TEXT_WEIGHTS if isinstance(config, CLIPTextConfig) else WEIGHTS
         write_tensors(folder / name / weights, tensors, dtype)
     if embeddings := {name: value for name, value in prompts.items() if value is not None}:
@@ -264,7 +264,7 @@ def write_lora(folder: Path, tensors: Mapping[str, Any], rank: int, alpha: float
     modules = sorted({name.split(".lora_")[0] for name in tensors})
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "target_modules": modules}
     (folder / LORA).mkdir()
-    _write_json(folder / LORA / _LORA_CONFIG, config)
+    write_json(folder / LORA / _LORA_CONFIG, config)
     named = {f"{LORA_PREFIX}{name}": tensor for name, tensor in tensors.items()}
     write_tensors(folder / LORA / LORA_WEIGHTS, named, "float32")
 
@@ -296,7 +296,8 @@ def _read_json(file: Place) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
-def _write_json(file: Path, data: dict[str, Any]) -> None:
+def write_json(file: Path, data: dict[str, Any]) -> None:
+    """Write JSON as people read it."""
     file.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 

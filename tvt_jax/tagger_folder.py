@@ -4,13 +4,12 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from jaxtyping import PyTree
 
 from tvt_jax.hub import fetch
-from tvt_jax.model_folder import read_weights, replaced, write_tensors
+from tvt_jax.model_folder import read_weights, replaced, write_json, write_tensors
 from tvt_jax.models.keys import tree_from_torch
 from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.tagger import TaggerConfig
@@ -73,10 +72,6 @@ def write_tagger(
         FileExistsError: there is something else in that place.
     """
     with replaced(path, _CARD) as folder:
-        _write_json(folder / _CONFIG, config.to_json())
+        write_json(folder / _CONFIG, config.to_json())
         write_tensors(folder / _WEIGHTS, tensors, "float32")
-        _write_json(folder / _CARD, asdict(card))
-
-
-def _write_json(file: Path, data: dict[str, Any]) -> None:
-    file.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        write_json(folder / _CARD, asdict(card))

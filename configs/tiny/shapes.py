@@ -46,8 +46,7 @@ CAMERA = Degradation(
     final_sinc_probability=0.25,
 )
 
-# Sixteen latent channels, not SD's four: a small network spends four on brightness and has none left for colour, and at
-# 1/4 of the size eight do not hold small letters.
+# Sixteen latent channels, not SD's four: a small network spends four on brightness and has none left for colour.
 VAE_D8 = AutoencoderKLConfig(
     block_out_channels=(16, 32, 64, 96), latent_channels=16, layers_per_block=1, norm_num_groups=4, scaling_factor=0.081
 )

@@ -86,7 +86,7 @@ def upscale(
     from tvt_jax.inference.batch import How
     from tvt_jax.inference.check import check_scale
     from tvt_jax.inference.job import check_quality, require_folders, settle
-    from tvt_jax.inference.mark import recipe_of
+    from tvt_jax.inference.mark import fingerprint, recipe_of
     from tvt_jax.inference.places import Naming
     from tvt_jax.inference.upscaler import PRETRAINED
     from tvt_jax.inference.watch import watch as watch_folders
@@ -101,7 +101,7 @@ def upscale(
     options: dict[str, Any] = {"prompt": prompt, "color_fix": color_fix, "tile": tile, "dtype": dtype}
     folder = find(PRETRAINED if model is None else model)
     written: dict[str, Any] = {"quality": quality or QUALITY, "strip_metadata": strip_metadata}
-    asked = options | written | {"scale": scale, "tagger": str(tagger)}
+    asked = options | written | {"scale": scale, "tagger": fingerprint(find(tagger)) if tagger else None}
     how = How(recipe=recipe_of(folder, asked), **written)
     if job is not None and skip_existing:
         job = job.left(how.recipe)

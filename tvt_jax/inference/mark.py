@@ -16,7 +16,7 @@ _SHORT, _LONG = 16, 32
 def recipe_of(model: Place, options: Mapping[str, Any]) -> str:
     """Say by which model folder, and with what options, results are made."""
     told = repr(sorted(options.items())).encode()
-    return f"{_NAME} model={_fingerprint(model)} options={hashlib.sha256(told).hexdigest()[:_SHORT]}"
+    return f"{_NAME} model={fingerprint(model)} options={hashlib.sha256(told).hexdigest()[:_SHORT]}"
 
 
 def mark_for(recipe: str, data: bytes) -> str:
@@ -29,7 +29,8 @@ def is_mark(text: str | None) -> bool:
     return text is not None and text.startswith(f"{_NAME} model=")
 
 
-def _fingerprint(folder: Place) -> str:
+def fingerprint(folder: Place) -> str:
+    """Hash what a model or tagger folder holds."""
     digest = hashlib.sha256()
     for path in sorted(path for path in files_below(folder) if path.suffix in _MODEL_FILES):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
