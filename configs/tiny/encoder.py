@@ -7,6 +7,7 @@ from configs.tiny.shapes import (
     DISCRIMINATOR,
     HELD_OUT,
     PERCEPTUAL,
+    PIECES,
     RUNS,
     TRAIN,
     VAE_D4,
@@ -20,7 +21,7 @@ from tvt_jax.train.config import TrainConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 4000
+    steps = 2000
     return TrainConfig(
         stage=EncoderStage(
             vae=VAE_D4,
@@ -31,11 +32,12 @@ def config() -> TrainConfig:
             perceptual=PERCEPTUAL,
             adversarial_weight=0.0,
             ema_decay=0.99,
+            pieces=PIECES,
         ),
-        data=large_crops(TRAIN, 1),
+        data=large_crops(TRAIN, 2),
         evaluation=large_crops(HELD_OUT, 4),
         steps=steps,
         log_every=25,
-        evaluate_every=500,
-        save_every=250,
+        evaluate_every=250,
+        save_every=125,
     )

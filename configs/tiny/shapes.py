@@ -51,6 +51,8 @@ VAE_D8 = AutoencoderKLConfig(
     block_out_channels=(16, 32, 64, 96), latent_channels=16, layers_per_block=1, norm_num_groups=4, scaling_factor=0.081
 )
 VAE_D4 = replace(VAE_D8, block_out_channels=(16, 32, 64), mid_block=False)
+# A VAE that saw crops of one size alone read brightness off their border: 49 dB there and 29 on crops twice as large.
+PIECES = (1, 4)
 DISCRIMINATOR = PatchDiscriminatorConfig(features=24, layers=3)
 
 # By AlexNet's LPIPS alone the result was no nearer to the truth in DISTS than bicubic enlargement.
@@ -89,11 +91,7 @@ def adapt_stage(steps: int, learning_rate: float, **changes: Any) -> AdaptStage:
 
 
 def large_crops(data: DataConfig, batch: int) -> DataConfig:
-    """Take few large crops.
-
-    In crops of 64 pixels all of a VAE sees the border, where convolutions meet zeros, and learns to read brightness
-    off it. A picture has no border for most of its pixels: what had 38.7 dB on crops had 22 on pictures of 512.
-    """
+    """Take few large crops, since a picture has no border for most of its pixels, where convolutions meet zeros."""
     return replace(data, crop=256, batch=batch)
 
 

@@ -5,29 +5,39 @@ python train.py --config=configs/tiny/vae_whole.py --workdir=runs/tiny/vae_whole
 
 from dataclasses import replace
 
-from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, PERCEPTUAL, RUNS, TRAIN, VAE_D4, large_crops
-from tvt_jax.stages.optimizer import OptimizerConfig
+from configs.tiny.shapes import (
+    DISCRIMINATOR,
+    HELD_OUT,
+    PERCEPTUAL,
+    PIECES,
+    RUNS,
+    TRAIN,
+    VAE_D4,
+    large_crops,
+    vae_optimizer,
+)
 from tvt_jax.stages.vae import VAEStage
 from tvt_jax.train.config import TrainConfig
 
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 800
+    steps = 1500
     return TrainConfig(
         stage=VAEStage(
             vae=VAE_D4,
             source=f"{RUNS}/encoder/model",
-            optimizer=OptimizerConfig(learning_rate=2e-4, betas=(0.9, 0.99), warmup=20, decay_until=steps),
+            optimizer=vae_optimizer(steps),
             discriminator=DISCRIMINATOR,
             perceptual=replace(PERCEPTUAL, dists_weight=0.0),
             adversarial_weight=0.0,
             ema_decay=0.99,
+            pieces=PIECES,
         ),
-        data=large_crops(TRAIN, 1),
+        data=large_crops(TRAIN, 2),
         evaluation=large_crops(HELD_OUT, 4),
         steps=steps,
         log_every=25,
-        evaluate_every=200,
-        save_every=200,
+        evaluate_every=250,
+        save_every=125,
     )

@@ -147,6 +147,30 @@ def test_each_chip_is_one_device(topology, monkeypatch):
 
 
 @needs_libtpu
+def test_programs_for_chips_that_are_not_there_are_not_kept(tmp_path):
+    """In a process that has kept programs before, for itself; what it keeps of them can't be read again."""
+    compile_both = """
+import jax, sys
+from tvt_jax.train.plan import topology_devices
+jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+jax.jit(lambda x: x + 1)(1.0)
+sharding = jax.sharding.SingleDeviceSharding(topology_devices("v5e:2x2")[0])
+def for_a_chip(x):
+    return x * 2
+jax.jit(for_a_chip).lower(jax.ShapeDtypeStruct((8, 128), "float32", sharding=sharding)).compile()
+"""
+    settings = os.environ | {"PYTHONPATH": ".", "TPU_SKIP_MDS_QUERY": "1", "JAX_PLATFORMS": "cpu"}
+    for _ in range(2):
+        command = [sys.executable, "-W", "error::UserWarning", "-c", compile_both, str(tmp_path)]
+        found = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+        kept = [path.name for path in tmp_path.iterdir() if path.name.endswith("-cache")]
+        assert kept and not any("for_a_chip" in name for name in kept)
+
+
+@needs_libtpu
 def test_a_topology_that_nobody_makes(monkeypatch):
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
     with pytest.raises(ValueError, match=r"--plan=v5e:3x5: .*names are like v5e:4x4"):

@@ -1,5 +1,6 @@
 """What the three VAE stages share: reconstruct, compare by L1 + LPIPS + KL + hinge GAN, update, average."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -50,6 +51,8 @@ class AutoencoderStage(Training):
         kl_weight: of the divergence, beside losses summed over pixels.
         adversarial_weight: factor on the adaptive weight; 0 trains without a GAN.
         adversarial_start: step from which the discriminator counts and is trained.
+        pieces: into how many by how many pieces the VAE sees an image cut, a number for each equal part of a batch.
+            Where all images are of one size, a VAE learns how much of them lies by the border, and is off on others.
     """
 
     vae: AutoencoderKLConfig
@@ -61,6 +64,7 @@ class AutoencoderStage(Training):
     kl_weight: float = 1e-6
     adversarial_weight: float = 0.5
     adversarial_start: int = 50_001
+    pieces: tuple[int, ...] = (1,)
 
     averaged: ClassVar[str] = "vae"
     trained: ClassVar[tuple[str, ...]] = (*ENCODER, *DECODER)
@@ -68,7 +72,7 @@ class AutoencoderStage(Training):
     @property
     def multiple(self) -> int:
         """Pixels that the sides of a crop must be a multiple of."""
-        return self.vae.downsampling
+        return self.vae.downsampling * math.lcm(*self.pieces)
 
     @property
     def evaluated(self) -> tuple[str, ...]:
@@ -108,7 +112,7 @@ class AutoencoderStage(Training):
         kernel = self.whole_vae(state.params["vae"], frozen)["decoder"]["conv_out"]["kernel"]
 
         def reconstruct(vae: PyTree, beside: Array) -> Reconstruction:
-            return self.reconstruct(_add_to_last(self.whole_vae(vae, frozen), beside), frozen, image, rng)
+            return self._reconstruct_pieces(_add_to_last(self.whole_vae(vae, frozen), beside), frozen, image, rng)
 
         def cotangent(gradient: Array) -> Reconstruction:
             return Reconstruction(gradient, *jax.tree.map(jnp.zeros_like, result[1:]))
@@ -143,6 +147,18 @@ class AutoencoderStage(Training):
         grads_vae, _ = pull_back(gradient)
         return {"vae": grads_vae, "discriminator": grads_discriminator}, metrics
 
+    def _reconstruct_pieces(self, vae: PyTree, frozen: PyTree, image: Array, rng: PRNGKeyArray) -> Reconstruction:
+        if len(image) % len(self.pieces):
+            raise ValueError(
+                f"data.batch: {len(image)} images are not {len(self.pieces)} equal parts, one for each of "
+                f"the stage's pieces {self.pieces}"
+            )
+        parts = [
+            jax.tree.map(partial(_join, pieces), self.reconstruct(vae, frozen, _cut(pieces, part), rng))
+            for pieces, part in zip(self.pieces, jnp.split(image, len(self.pieces)), strict=True)
+        ]
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
     def _adversarial(
         self, discriminator: PyTree, result: Reconstruction, image_gradient: Array, pull_back_last: Callable
     ) -> tuple[Array, PyTree, dict[str, Array]]:
@@ -176,6 +192,19 @@ class AutoencoderStage(Training):
     def whole_vae(self, trained: PyTree, frozen: PyTree) -> dict[str, Any]:
         """Join all parameters of the VAE: those trained, or their averages, and those frozen."""
         return {**frozen.get("vae", {}), **trained}
+
+
+def _cut(pieces: int, image: Float[Array, "b h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Cut images into `pieces` rows of as many pieces."""
+    b, h, w, c = image.shape
+    rows = image.reshape(b, pieces, h // pieces, pieces, w // pieces, c)
+    return rows.swapaxes(2, 3).reshape(-1, h // pieces, w // pieces, c)
+
+
+def _join(pieces: int, cut: Float[Array, "n h2 w2 c"]) -> Float[Array, "b h w c"]:
+    """Join what `_cut` has cut."""
+    _, h, w, c = cut.shape
+    return cut.reshape(-1, pieces, pieces, h, w, c).swapaxes(2, 3).reshape(-1, pieces * h, pieces * w, c)
 
 
 def _add_to_last(vae: PyTree, beside: Array) -> PyTree:

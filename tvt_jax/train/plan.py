@@ -89,8 +89,12 @@ def topology_devices(topology: str) -> list[Any]:
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # several plans at a time
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_enable_compilation_cache", False)  # nothing can read such a program back without the chip
+    # Nothing can read such a program back without the chip; jax asks for the setting once, so what it found must go.
+    jax.config.update("jax_enable_compilation_cache", False)
     from jax.experimental import topologies
+    from jax.experimental.compilation_cache import compilation_cache
+
+    compilation_cache.reset_cache()
 
     # The two cores of a v4 chip are one device wherever jax runs on them; here that must be asked for.
     cores = {"chip_config_name": "megacore"} if topology.startswith("v4") else {}
