@@ -95,7 +95,7 @@ def ours(model: Path) -> dict[str, Step]:
 
     def restore(z: jax.Array) -> jax.Array:
         assert upscaler.unet is not None
-        return restore_latent(z, upscaler.unet, upscaler.card.time_step).block_until_ready()
+        return restore_latent(z, upscaler.unet, *upscaler.card.step).block_until_ready()
 
     return {
         "encode": lambda x: upscaler.vae.to_latent(x).block_until_ready(),

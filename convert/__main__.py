@@ -9,10 +9,10 @@ from typing import Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from convert.adapters import name_file
 from convert.mapped import printable
 from convert.room import ended_by_signals
-from convert.tensors import read_tensors
-from convert.to_model import import_sd, import_tvt
+from convert.to_model import import_osediff, import_pisasr, import_sd, import_tvt
 from convert.to_tagger import import_ram
 from convert.to_torch import export_diffusers, export_tvt
 from convert.verify import RESTORATION, compare_outputs, compare_tensors, read_networks
@@ -26,6 +26,8 @@ def import_model(
     out: Path,
     sd: Path | None = None,
     tvt: Path | None = None,
+    osediff: Path | None = None,
+    pisasr: Path | None = None,
     tokenizer: Path | None = None,
     prompt: str | None = None,
     keep_lora: bool = False,
@@ -34,7 +36,7 @@ def import_model(
     tags: Path | None = None,
     thresholds: Path | None = None,
 ) -> None:
-    """Make a model folder of Stable Diffusion 2.1, of the TVT release on it, or of an export for diffusers; or of RAM.
+    """Make a model folder of Stable Diffusion 2.1, of TVT, OSEDiff or PiSA-SR on it, or of an export; or of RAM.
 
     Each may also be on the hub: hf://OWNER/NAME, or hf://OWNER/NAME/FOLDER.
 
@@ -42,6 +44,8 @@ def import_model(
         out: the folder to write
         sd: Stable Diffusion 2.1, a diffusers folder or v2-1_512-ema-pruned.ckpt or .safetensors; or an export
         tvt: the release's folder of checkpoints (ckp); without it, Stable Diffusion itself is imported
+        osediff: OSEDiff's osediff.pkl
+        pisasr: PiSA-SR's pisa_sr.pkl
         tokenizer: folder of the tokenizer, for a single file, which has none in it
         prompt: what the model is told to make of every picture, unless asked otherwise; by default what an export has,
             and else that it be clean and of high resolution
@@ -52,9 +56,10 @@ def import_model(
         thresholds: ram_tag_list_threshold.txt of it
     """
     local_only(out, tokenizer)
-    for source in filter(None, (sd, tvt, ram, dape, tags, thresholds)):
+    for source in filter(None, (sd, tvt, osediff, pisasr, ram, dape, tags, thresholds)):
         check(source, "hf")
-    of_models = {"--sd": sd, "--tvt": tvt, "--tokenizer": tokenizer, "--prompt": prompt, "--keep-lora": keep_lora}
+    methods = {"--tvt": tvt, "--osediff": osediff, "--pisasr": pisasr}
+    of_models = {"--sd": sd, **methods, "--tokenizer": tokenizer, "--prompt": prompt, "--keep-lora": keep_lora}
     of_taggers = {"--ram": ram, "--dape": dape, "--tags": tags, "--thresholds": thresholds}
     models, taggers = (
         [name for name, value in x.items() if value not in (None, False)] for x in (of_models, of_taggers)
@@ -68,23 +73,33 @@ def import_model(
         missing = [name for name, value in of_taggers.items() if value is None and name != "--dape"]
         raise ValueError(f"a tagger is imported from three files, and {' and '.join(missing)} is missing")
     elif sd:
-        _import_model(sd, tvt, out, tokenizer, prompt, keep_lora)
+        _import_model(sd, methods, out, tokenizer, prompt, keep_lora)
     else:
         raise ValueError("give --sd for a model, or --ram, --tags and --thresholds for a tagger")
     print(f"wrote {out}")
 
 
 def _import_model(
-    sd: Path, tvt: Path | None, out: Path, tokenizer: Path | None, prompt: str | None, keep_lora: bool
+    sd: Path, methods: dict[str, Path | None], out: Path, tokenizer: Path | None, prompt: str | None, keep_lora: bool
 ) -> None:
-    sd = fetch(sd, partial(needed_of_sd, networks=tvt is None))
-    if tvt:
-        import_tvt(fetch(tvt, needed_of_tvt), sd, out, tokenizer=tokenizer, prompt=prompt, keep_lora=keep_lora)
-    elif keep_lora:
+    given = {name: path for name, path in methods.items() if path}
+    if keep_lora and list(given) != ["--tvt"]:
         raise ValueError("--keep-lora is for --tvt: Stable Diffusion has no LoRA")
-    else:
-        for note in import_sd(sd, out, tokenizer=tokenizer, prompt=prompt):
-            print(f"note: {printable(note)}", file=sys.stderr)
+    options: dict[str, Any] = {"tokenizer": tokenizer, "prompt": prompt}
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are models of their own: import one at a time")
+    sd, notes = fetch(sd, partial(needed_of_sd, networks="--tvt" not in given)), []
+    match [*given.items()]:
+        case [("--tvt", tvt)]:
+            import_tvt(fetch(tvt, needed_of_tvt), sd, out, keep_lora=keep_lora, **options)
+        case [("--osediff", osediff)]:
+            notes = import_osediff(fetch(osediff), sd, out, **options)
+        case [("--pisasr", pisasr)]:
+            notes = import_pisasr(fetch(pisasr), sd, out, **options)
+        case _:
+            notes = import_sd(sd, out, **options)
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
 
 
 def export(
@@ -146,16 +161,20 @@ def verify(
 
 
 def inspect(file: Positional[Path], /) -> None:
-    """List the tensors of a .safetensors, .ckpt, .pkl, .bin, .pt or .pth file; nothing in it is run.
+    """List the tensors of a .safetensors, .ckpt, .pkl, .bin, .pt or .pth file, and name those of OSEDiff and PiSA-SR.
+
+    Nothing in it is run.
 
     Args:
         file: the file, or the index of its shards
     """
     local_only(file)
-    tensors = read_tensors(file)
+    kind, tensors = name_file(file)
     for name, tensor in tensors.items():
         print(f"{printable(name)}  {'x'.join(map(str, tensor.shape)) or 'scalar'}  {tensor.dtype}")
     print(f"{len(tensors)} tensors, {sum(tensor.size for tensor in tensors.values()):,} numbers")
+    if kind:
+        print(f"this is {kind.name}'s file: import it with {kind.option} and --sd")
 
 
 def main(words: Sequence[str] | None = None) -> int:

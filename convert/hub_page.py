@@ -80,6 +80,7 @@ def _index(card: ModelCard) -> dict[str, object]:
         "time_step": card.time_step,
         "posterior": card.posterior,
         "color_fix": card.color_fix,
+        "prediction": card.prediction,
     }
 
 
@@ -100,6 +101,7 @@ def _body(folder: Path, card: ModelCard, has_pipeline: bool) -> str:
     facts = {
         "enlargement": f"{card.scale} times",
         "time step": card.time_step,
+        "prediction": f"the {card.prediction}",
         "latent": f"the posterior's {card.posterior}",
         "colour fix": card.color_fix,
         "prompt": f"`{card.prompt}`" if card.prompt else "none",

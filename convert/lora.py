@@ -9,7 +9,7 @@ import numpy as np
 
 from convert.layout import Tensors, finite
 from convert.tensors import read_safetensors
-from tvt_jax.model_folder import LORA, LORA_PREFIX, LORA_WEIGHTS, read_lora_scale, write_lora
+from tvt_jax.unet_lora import LORA, LORA_PREFIX, LORA_WEIGHTS, read_lora_scale, write_lora
 
 ALPHA = 8.0  # PEFT's default, which the release leaves as it is
 
@@ -108,7 +108,7 @@ def check_lora(lora: Branches, shapes: Mapping[str, tuple[int, ...]], origin: st
         for module, branch in lora.items()
         if not fits(module, branch)
     ]:
-        raise ValueError(f"{origin} has LoRA that fits no weight of the UNet: {', '.join(odd[:8])}")
+        raise ValueError(f"{origin} has LoRA that fits no weight of the network: {', '.join(odd[:8])}")
 
 
 def write_branches(folder: Path, branches: Branches) -> None:

@@ -5,11 +5,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from convert.layout import finite
 from convert.lora import Branches, fuse, read_branches, write_branches
+from convert.osediff import read_osediff
+from convert.pisasr import read_pisasr
 from convert.room import check_apart, room_for
 from convert.sd import StableDiffusion, read_network
 from convert.tvt import read_tvt
@@ -19,13 +22,13 @@ from tvt_jax.model_folder import (
     Network,
     is_model_folder,
     read_card,
-    read_weights,
     replaced,
     write_parts,
 )
 from tvt_jax.models.keys import tree_from_torch
 from tvt_jax.models.middle import has_middle, without_middle
 from tvt_jax.models.vae import AutoencoderKLConfig
+from tvt_jax.tensors import read_weights
 from tvt_jax.tokenizer import Tokenizer, encode_prompts
 
 PROMPT = "clean, high-resolution, 8k,"  # the release's, without an image's own tags
@@ -91,6 +94,48 @@ def import_tvt(
     )
     lora = release.lora if keep_lora else {}
     _write_with_text(out, card, {"vae": release.vae, "unet": unet}, source, tokenizer, lora)
+
+
+def import_osediff(
+    osediff: Path, sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str | None = None
+) -> list[str]:
+    """Write OSEDiff as a model folder, its LoRA fused into Stable Diffusion's networks; give notes of what to check.
+
+    Raises:
+        As `import_sd`.
+    """
+    source = StableDiffusion(sd)
+    networks = read_osediff(osediff, source)
+    # Its own prompt is the tags of each picture, a comma, a user's words, of which there are none, and a comma.
+    card = _card("OSEDiff", osediff, sd, time_step=999, prompt="," if prompt is None else prompt)
+    _write_with_text(out, card, networks, source, tokenizer)
+    return source.notes
+
+
+def import_pisasr(
+    pisasr: Path, sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str | None = None
+) -> list[str]:
+    """Write PiSA-SR as a model folder, the pixel adapter fused, the semantic one beside the UNet; give notes to check.
+
+    Raises:
+        As `import_sd`.
+    """
+    source = StableDiffusion(sd)
+    networks, semantic = read_pisasr(pisasr, source)
+    card = _card("PiSA-SR", pisasr, sd, time_step=1, prediction="residual", prompt=prompt or "")
+    _write_with_text(out, card, networks, source, tokenizer, semantic)
+    return source.notes
+
+
+def _card(method: str, file: Path, sd: Path, **how: Any) -> ModelCard:
+    return ModelCard(
+        source=f"{method}, {file.name}, on Stable Diffusion, {sd.name}",
+        posterior="sample",
+        smallest_side=512,
+        negative_prompt=NEGATIVE_PROMPT,
+        licence=f"{LICENCE}; the LoRA: as {method} says",
+        **how,
+    )
 
 
 def _import_again(folder: Path, source: StableDiffusion, out: Path, tokenizer: Path | None, prompt: str | None) -> None:

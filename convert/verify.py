@@ -12,14 +12,15 @@ from convert.lora import Branches, fuse, read_branches
 from convert.sd import read_network
 from convert.tensors import read_safetensors
 from convert.tvt import read_tvt
-from tvt_jax.diffusion import restore_latent
+from tvt_jax.diffusion import OneStep, restore_latent
 from tvt_jax.inference.upscaler import Upscaler
-from tvt_jax.model_folder import LORA, WEIGHTS, Network, read_model
+from tvt_jax.model_folder import WEIGHTS, Network, read_model
 from tvt_jax.models.middle import with_middle
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.pixels import from_uint8
 from tvt_jax.tokenizer import Tokenizer
+from tvt_jax.unet_lora import LORA
 
 RESTORATION = "restoration"
 
@@ -123,7 +124,7 @@ def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> 
     ours = Upscaler(replace(folder, card=replace(folder.card, posterior="mean")))
     if ours.unet is None or folder.prompt_embedding is None:
         raise ValueError(f"{model} has no UNet or no prompt: there is no restoration to compare")
-    theirs = _Reference(networks, folder.card.time_step, folder.prompt_embedding)
+    theirs = _Reference(networks, folder.card.step, folder.prompt_embedding)
     x = middle(photo, side)
     latent = theirs.encode(x)
     yield Difference.of("encode", np.asarray(ours.vae.encode(x).mean), latent)
@@ -132,7 +133,7 @@ def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> 
     yield Difference.of("unet", np.asarray(ours.unet(scaled, np.array([folder.card.time_step]))), noise)
     yield Difference.of("decode", np.asarray(ours.vae.decode(latent)), theirs.decode(latent))
     # Not `ours.restore`, which pads: the reference runs its networks on the picture alone.
-    clean = restore_latent(ours.vae.to_latent(x), ours.unet, folder.card.time_step)
+    clean = restore_latent(ours.vae.to_latent(x), ours.unet, *folder.card.step)
     yield Difference.of(RESTORATION, np.asarray(ours.vae.to_image(clean)).clip(-1, 1), theirs.restore(x))
     if (model / "text_encoder").is_dir():
         yield Difference.of("text encoder", folder.prompt_embedding, _encode_prompt(model, folder.card.prompt))
@@ -162,7 +163,7 @@ def middle(photo: Path, side: int) -> np.ndarray:
 class _Reference:
     """diffusers' networks with the reference's tensors, LoRA in PEFT's hands; arrays are NHWC in and out."""
 
-    def __init__(self, networks: Networks, time_step: int, prompt: np.ndarray) -> None:
+    def __init__(self, networks: Networks, step: OneStep, prompt: np.ndarray) -> None:
         import diffusers
         import torch
 
@@ -171,7 +172,7 @@ class _Reference:
         self._unet = self._load(diffusers.UNet2DConditionModel, networks.unet)
         self._add_lora(networks.lora)
         self._factor = networks.vae.config.scaling_factor
-        self._time_step = time_step
+        self._step = step
         self._prompt = torch.from_numpy(prompt)[None]
         self._scheduler: Any = diffusers.DDPMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False
@@ -201,7 +202,7 @@ class _Reference:
         return self._run(lambda image: self._vae.encode(image).latent_dist.mean, x)
 
     def predict_noise(self, z: np.ndarray) -> np.ndarray:
-        return self._run(lambda latent: self._unet(latent, self._time_step, self._prompt).sample, z)
+        return self._run(lambda latent: self._unet(latent, self._step.time_step, self._prompt).sample, z)
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         return self._run(lambda latent: self._vae.decode(latent).sample, z)
@@ -209,8 +210,10 @@ class _Reference:
     def restore(self, x: np.ndarray) -> np.ndarray:
         z = self.encode(x) * self._factor
         noise, noisy = (self._torch.from_numpy(array) for array in (self.predict_noise(z), z))
-        clean = self._scheduler.step(noise, self._time_step, noisy).pred_original_sample.numpy()
-        return self.decode(clean / self._factor).clip(-1, 1)
+        clean = self._scheduler.step(noise, self._step.time_step, noisy).pred_original_sample
+        if self._step.prediction == "residual":
+            clean = noisy - noise
+        return self.decode(clean.numpy() / self._factor).clip(-1, 1)
 
     def _run(self, network: Any, x: np.ndarray) -> np.ndarray:
         with self._torch.no_grad():

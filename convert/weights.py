@@ -4,7 +4,8 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
-from tvt_jax.model_folder import CARD, LORA, PROMPTS
+from tvt_jax.model_folder import CARD, PROMPTS
+from tvt_jax.unet_lora import LORA
 
 _STEM = "diffusion_pytorch_model"
 _VARIANTS = ("", "fp16", "bf16")  # the full precision first; others, such as non_ema, are other weights

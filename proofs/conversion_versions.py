@@ -24,9 +24,10 @@ from convert.to_model import import_sd, import_tvt
 from convert.to_torch import export_diffusers
 from convert.verify import largest
 from tvt_jax.inference.upscaler import Upscaler
-from tvt_jax.model_folder import LORA, read_model
+from tvt_jax.model_folder import read_model
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.tokenizer import Tokenizer
+from tvt_jax.unet_lora import LORA
 
 SIDE = Path(__file__).parent / "torch_side.py"
 PROMPT = "A photo, 4 km: don't!"

@@ -2,10 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+Prediction = Literal["noise", "residual"]
+
+
+class OneStep(NamedTuple):
+    """The one step of a restoration.
+
+    Attributes:
+        time_step: that the UNet is told, in [0, 1000).
+        prediction: what it gives: the noise, which the schedule takes out, or the residual, which is subtracted.
+    """
+
+    time_step: int = 1
+    prediction: Prediction = "noise"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +64,20 @@ class NoiseSchedule:
 
 def restore_latent(
     latent: Float[Array, "b h w c"],
-    predict_noise: Callable[[Array, Array], Float[Array, "b h w c"]],
+    predict: Callable[[Array, Array], Float[Array, "b h w c"]],
     time_step: int,
+    prediction: Prediction = "noise",
 ) -> Float[Array, "b h w c"]:
-    """Take the noise out of scaled latents in one step, as if they were noised up to `time_step`.
+    """Restore scaled latents in one step: as if they were noised up to `time_step`, or less a residual (PiSA-SR).
 
     Args:
         latent: of degraded images.
-        predict_noise: the UNet, called as (latent, time steps).
+        predict: the UNet, called as (latent, time steps).
         time_step: in [0, 1000).
+        prediction: what it gives.
     """
     timesteps = jnp.full(latent.shape[:1], time_step)
-    return NoiseSchedule().predict_x0(latent, predict_noise(latent, timesteps), timesteps)
+    predicted = predict(latent, timesteps)
+    if prediction == "residual":
+        return latent - predicted
+    return NoiseSchedule().predict_x0(latent, predicted, timesteps)

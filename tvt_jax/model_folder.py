@@ -1,7 +1,5 @@
 """The model folder, the one format on disk for weights in use: diffusers' layout plus `tvt.json`."""
 
-import json
-import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,36 +8,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
 
-import ml_dtypes
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Float, PyTree
-from safetensors.numpy import load, load_file
 
 from tvt_jax.colour import ColorFix
+from tvt_jax.diffusion import OneStep, Prediction
 from tvt_jax.files import whole_folder
 from tvt_jax.hub import find
-from tvt_jax.models.keys import lora_from_torch, tree_from_torch, tree_to_torch
+from tvt_jax.models.keys import tree_from_torch, tree_to_torch
 from tvt_jax.models.lora import fuse_lora
 from tvt_jax.models.middle import has_middle, with_middle, without_middle
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.place import Place, place
+from tvt_jax.tensors import read_json, read_weights, write_json, write_tensors
+from tvt_jax.unet_lora import read_lora
 
 C = TypeVar("C", AutoencoderKLConfig, UNet2DConditionConfig, CLIPTextConfig)
 Part = Literal["vae", "vae_source", "unet"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-LORA = "unet_lora"  # a folder that PEFT loads onto the UNet
-LORA_WEIGHTS = "adapter_model.safetensors"
-LORA_PREFIX = "base_model.model."
-_LORA_CONFIG = "adapter_config.json"
-_OTHER_LORA = ("rank_pattern", "alpha_pattern", "use_dora", "lora_bias", "layer_replication", "fan_in_fan_out")
 _TEXT_WEIGHTS = "model.safetensors"  # as transformers calls them
 PROMPTS = "prompt_embedding.safetensors"
 CARD = "tvt.json"
-_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +44,7 @@ class ModelCard:
         smallest_side: pixels of the result's shorter side below which a picture is enlarged first, for networks that
             are good at the size they were trained on only; 0 takes pictures of every size as they are.
         time_step: the one step's time, in [0, 1000).
+        prediction: what the UNet gives in that step.
         posterior: whether the latent is the posterior's mean or a sample.
         color_fix: default colour correction of the result.
         prompt: the text behind the prompt embedding.
@@ -62,12 +56,18 @@ class ModelCard:
     scale: int = 4
     smallest_side: int = 0
     time_step: int = 1
+    prediction: Prediction = "noise"
     posterior: Literal["mean", "sample"] = "mean"
     color_fix: ColorFix = "adain"
     prompt: str = ""
     negative_prompt: str = ""
     licence: str = ""
     source: str = ""
+
+    @property
+    def step(self) -> OneStep:
+        """How the one step is taken."""
+        return OneStep(self.time_step, self.prediction)
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class ModelFolder:
     Attributes:
         vae: the VAE in use; None where it was not asked for.
         unet: the UNet, with the LoRA that a folder may keep apart; None for a stage that trains the VAE alone.
+        unet_lora: that LoRA, scaled, where it was asked for apart and is not in `unet`.
         vae_source: the 8x VAE that the VAE in use was transferred from, kept with the decoder stage's result.
         prompt_embedding: default prompt, (tokens, width).
         negative_prompt_embedding: negative prompt, (tokens, width).
@@ -95,18 +96,22 @@ class ModelFolder:
     vae: PyTree | None = None
     unet_config: UNet2DConditionConfig | None = None
     unet: PyTree | None = None
+    unet_lora: PyTree | None = None
     vae_source_config: AutoencoderKLConfig | None = None
     vae_source: PyTree | None = None
     prompt_embedding: Float[np.ndarray, "n d"] | None = None
     negative_prompt_embedding: Float[np.ndarray, "n d"] | None = None
 
 
-def read_model(path: str | os.PathLike[str], parts: Collection[Part] = get_args(Part)) -> ModelFolder:
+def read_model(
+    path: str | os.PathLike[str], parts: Collection[Part] = get_args(Part), *, lora_apart: bool = False
+) -> ModelFolder:
     """Read a model folder, also hf://OWNER/NAME or gs://BUCKET/NAME; parameters of any float type become float32.
 
     Args:
         path: of the folder.
         parts: the networks to read, as far as they are there; the card and the prompts are read in any case.
+        lora_apart: whether LoRA that lies beside the UNet is not to be added to it.
 
     Raises:
         FileNotFoundError: the folder or a part of it is missing.
@@ -117,6 +122,9 @@ def read_model(path: str | os.PathLike[str], parts: Collection[Part] = get_args(
     vae_config, vae = _read_vae(folder / "vae") if "vae" in parts else (None, None)
     source_config, source = _read_vae(folder / "vae_source") if _has("vae_source", folder, parts) else (None, None)
     unet_config, unet = _read_unet(folder) if _has("unet", folder, parts) else (None, None)
+    lora = read_lora(folder) if unet_config else None
+    if lora is not None and not lora_apart:
+        unet, lora = fuse_lora(unet, lora), None
     prompts = read_weights(folder / PROMPTS) if (folder / PROMPTS).is_file() else {}
     return ModelFolder(
         card=read_card(folder),
@@ -124,6 +132,7 @@ def read_model(path: str | os.PathLike[str], parts: Collection[Part] = get_args(
         vae=vae,
         unet_config=unet_config,
         unet=unet,
+        unet_lora=lora,
         vae_source_config=source_config,
         vae_source=source,
         prompt_embedding=prompts.get("prompt"),
@@ -199,29 +208,6 @@ def replaced(path: str | os.PathLike[str], mark: str = CARD) -> Iterator[Path]:
         yield partial
 
 
-def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:
-    """Write safetensors, one tensor after the other, so that no two of them need be in memory at once.
-
-    Args:
-        file: what to write.
-        tensors: arrays, or whatever has a shape and turns into an array.
-        dtype: float32, float16 or bfloat16.
-    """
-    number = np.dtype(getattr(ml_dtypes, dtype, dtype))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, tensor in tensors.items():
-        end = offset + math.prod(tensor.shape) * number.itemsize
-        header[name] = {"dtype": _DTYPES[dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # the format asks for aligned data
-    with file.open("wb") as out:
-        out.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            out.write(np.ascontiguousarray(tensor, number).reshape(-1).view(np.uint8).data)
-
-
 def _read_vae(folder: Place) -> tuple[AutoencoderKLConfig, PyTree]:
     tensors = read_weights(folder / WEIGHTS)
     has_any = has_middle(tensors)
@@ -233,48 +219,14 @@ def _read_vae(folder: Place) -> tuple[AutoencoderKLConfig, PyTree]:
 
 def _read_unet(folder: Place) -> tuple[UNet2DConditionConfig, PyTree]:
     params = tree_from_torch(read_weights(folder / "unet" / WEIGHTS))
-    if (folder / LORA).is_dir():
-        tensors = read_weights(folder / LORA / LORA_WEIGHTS)
-        lora = lora_from_torch({name.removeprefix(LORA_PREFIX): tensor for name, tensor in tensors.items()})
-        params = fuse_lora(params, lora, read_lora_scale(folder))
     return _read_config(UNet2DConditionConfig.from_json, folder / "unet" / "config.json"), params
 
 
 def _read_config(from_json: Callable[[dict[str, Any]], C], file: Place) -> C:
     try:
-        return from_json(_read_json(file))
+        return from_json(read_json(file))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-
-
-def read_lora_scale(folder: Place) -> float:
-    """Give the factor on the LoRA of a model folder.
-
-    Raises:
-        ValueError: it is of a kind of PEFT's that one factor does not tell.
-    """
-    config = _read_json(folder / LORA / _LORA_CONFIG)
-    if odd := [name for name in _OTHER_LORA if config.get(name)]:
-        raise ValueError(f"{folder / LORA} has LoRA with {', '.join(odd)}, which is not read: merge it by PEFT first")
-    return config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
-
-
-def write_lora(folder: Path, tensors: Mapping[str, Any], rank: int, alpha: float) -> None:
-    """Write LoRA beside the UNet of a model folder; its tensors are MODULE.lora_A.weight and MODULE.lora_B.weight."""
-    modules = sorted({name.split(".lora_")[0] for name in tensors})
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "target_modules": modules}
-    (folder / LORA).mkdir()
-    write_json(folder / LORA / _LORA_CONFIG, config)
-    named = {f"{LORA_PREFIX}{name}": tensor for name, tensor in tensors.items()}
-    write_tensors(folder / LORA / LORA_WEIGHTS, named, "float32")
-
-
-def read_weights(file: Place) -> dict[str, np.ndarray]:
-    """Read a safetensors file of a model folder, as float32."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing from the model folder")
-    tensors = load_file(file) if isinstance(file, Path) else load(file.read_bytes())
-    return {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
 
 
 def read_card(folder: Place) -> ModelCard:
@@ -284,21 +236,10 @@ def read_card(folder: Place) -> ModelCard:
         ValueError: it has fields that are not known here.
     """
     file = folder / CARD
-    data = _read_json(file)
+    data = read_json(file)
     if unknown := set(data) - {field.name for field in fields(ModelCard)}:
         raise ValueError(f"{file} has unknown fields {sorted(unknown)}; it may come from a newer version")
     return ModelCard(**data)
-
-
-def _read_json(file: Place) -> dict[str, Any]:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing from the model folder")
-    return json.loads(file.read_text())
-
-
-def write_json(file: Path, data: dict[str, Any]) -> None:
-    """Write JSON as people read it."""
-    file.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 def count_parameters(params: PyTree) -> int:

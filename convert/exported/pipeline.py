@@ -42,6 +42,7 @@ class TVTPipeline(DiffusionPipeline):
         time_step: the one step's time.
         posterior: whether the latent is the posterior's "mean", or a "sample" of it, by noise that is always the same.
         color_fix: how the photo's colours are given back, unless asked otherwise: "adain", "wavelet" or "none".
+        prediction: what the UNet gives: the "noise", or the "residual" that is subtracted as it is.
     """
 
     def __init__(
@@ -54,11 +55,17 @@ class TVTPipeline(DiffusionPipeline):
         time_step: int = 1,
         posterior: str = "mean",
         color_fix: str = "adain",
+        prediction: str = "noise",
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
         self.register_to_config(
-            scale=scale, smallest_side=smallest_side, time_step=time_step, posterior=posterior, color_fix=color_fix
+            scale=scale,
+            smallest_side=smallest_side,
+            time_step=time_step,
+            posterior=posterior,
+            color_fix=color_fix,
+            prediction=prediction,
         )
 
     @torch.no_grad()
@@ -144,11 +151,15 @@ class TVTPipeline(DiffusionPipeline):
             if self.config.posterior == "sample":
                 z = z + posterior.std * torch.from_numpy(_noise(corner, z.shape)).to(z)
             z = (z * vae.config.scaling_factor).to(self.unet.dtype)
-            noise = self.unet(z, self.config.time_step, text.to(z)).sample
-            share = self.scheduler.alphas_cumprod[self.config.time_step].item()
-            clean = (z.float() - math.sqrt(1 - share) * noise.float()) / math.sqrt(share)
+            clean = self._take_step(z.float(), self.unet(z, self.config.time_step, text.to(z)).sample.float())
             result = vae.decode((clean / vae.config.scaling_factor).to(vae.dtype)).sample
         return result[0].float().permute(1, 2, 0).cpu().numpy()
+
+    def _take_step(self, z: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+        if self.config.prediction == "residual":
+            return z - predicted
+        share = self.scheduler.alphas_cumprod[self.config.time_step].item()
+        return (z - math.sqrt(1 - share) * predicted) / math.sqrt(share)
 
 
 def _up(length: int, unit: int) -> int:

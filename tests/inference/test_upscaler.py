@@ -7,6 +7,7 @@ from PIL import Image
 
 import tvt_jax
 from tests.inference.weird import FILES
+from tvt_jax.diffusion import OneStep
 from tvt_jax.inference import Upscaler
 from tvt_jax.inference.images import read_picture
 from tvt_jax.inference.networks import run_whole
@@ -37,7 +38,7 @@ def test_a_whole_picture_goes_by_the_formula(folder, upscaler):
     networks = (upscaler.vae.network, upscaler.unet.network)
     params = (upscaler.vae.params, upscaler.unet.params)
     norms = Norms(np.array([[0, 1, 0, 1]], np.float32))
-    result = run_whole(networks, 1, params, x, np.zeros(z.shape, np.float32), text, norms)
+    result = run_whole(networks, OneStep(1), params, x, np.zeros(z.shape, np.float32), text, norms)
     # 1e-4: float32 against float64 before the decoder.
     np.testing.assert_allclose(result, expected, atol=1e-4)
 

@@ -41,6 +41,8 @@ def upscale(
     scale: float = 4.0,
     prompt: str | None = None,
     tagger: Path | None = None,
+    strength_pixel: float = 1.0,
+    strength_semantic: float = 1.0,
     color_fix: Literal["adain", "wavelet", "none"] | None = None,
     tile: int | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
@@ -62,6 +64,8 @@ def upscale(
         scale: 1 to 8, fractions too
         prompt: what the picture shows; the default is the model's own prompt
         tagger: a tagger folder, or hf://OWNER/NAME: what it finds in each picture goes before the prompt
+        strength_pixel: of PiSA-SR: how much of the degradation is taken away, from 0
+        strength_semantic: of PiSA-SR: how much detail is added, from 0
         color_fix: how the input's colours are given back; the default is the model's own way
         tile: side of the tiles for large pictures, in latent pixels; the default is the largest that fits the memory
         dtype: what the networks compute in
@@ -99,6 +103,7 @@ def upscale(
         require_folders(paths)
     job = None if watch else settle(paths, naming, quality)
     options: dict[str, Any] = {"prompt": prompt, "color_fix": color_fix, "tile": tile, "dtype": dtype}
+    options |= {"strength_pixel": strength_pixel, "strength_semantic": strength_semantic}
     folder = find(PRETRAINED if model is None else model)
     written: dict[str, Any] = {"quality": quality or QUALITY, "strip_metadata": strip_metadata}
     asked = options | written | {"scale": scale, "tagger": fingerprint(find(tagger)) if tagger else None}

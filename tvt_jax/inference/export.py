@@ -108,7 +108,7 @@ def restoration(folder: ModelFolder) -> tuple[Any, int]:
     if folder.vae_config is None or folder.unet_config is None or folder.prompt_embedding is None:
         raise ValueError("this model folder has no UNet or no prompt: it restores nothing")
     vae, unet = AutoencoderKL(folder.vae_config), UNet2DConditionModel(folder.unet_config)
-    time_step, sampled = folder.card.time_step, folder.card.posterior == "sample"
+    step, sampled = folder.card.step, folder.card.posterior == "sample"
 
     def restore(weights: dict[str, Array], images: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
         params = unflatten_dict(weights, sep="/")
@@ -120,7 +120,7 @@ def restoration(folder: ModelFolder) -> tuple[Any, int]:
 
         rng = jax.random.key(0) if sampled else None
         latent = vae.apply({"params": params["vae"]}, images, rng, method="to_latent")
-        clean = restore_latent(latent, predict_noise, time_step)
+        clean = restore_latent(latent, predict_noise, *step)
         return jnp.clip(vae.apply({"params": params["vae"]}, clean, method="to_image"), -1, 1)
 
     return restore, folder.vae_config.downsampling * 2 ** (len(folder.unet_config.block_out_channels) - 1)

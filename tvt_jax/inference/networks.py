@@ -10,8 +10,9 @@ from flax import linen as nn
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from tvt_jax.diffusion import restore_latent
+from tvt_jax.diffusion import OneStep, restore_latent
 from tvt_jax.inference.statistics import Norms, Statistics, with_norms
+from tvt_jax.inference.strengths import TRAINED, Strengths, TwoPasses
 from tvt_jax.model_folder import ModelFolder
 from tvt_jax.models.unet import UNet2DConditionModel
 from tvt_jax.models.vae import AutoencoderKL, Posterior
@@ -49,16 +50,26 @@ class VAE:
 
 
 class UNet:
-    """The folder's UNet, which predicts the noise in scaled latents."""
+    """The folder's UNet, which predicts the noise in scaled latents, or what the card says.
 
-    def __init__(self, folder: ModelFolder, dtype: jnp.dtype, placement: NamedSharding) -> None:
+    Where the folder was read with its LoRA apart, it runs twice, and the strengths say how much either counts.
+    """
+
+    network: UNet2DConditionModel | TwoPasses
+
+    def __init__(
+        self, folder: ModelFolder, dtype: jnp.dtype, placement: NamedSharding, strengths: Strengths = TRAINED
+    ) -> None:
         if folder.unet_config is None:
             raise ValueError("the model folder has no UNet")
         if folder.prompt_embedding is None:
             raise ValueError("the model folder has a UNet but no prompt_embedding.safetensors, which it needs to run")
         self.config = folder.unet_config
-        self.network = UNet2DConditionModel(folder.unet_config, dtype=dtype)
-        self.params = _place(folder.unet, dtype, placement)
+        self.network, params = UNet2DConditionModel(folder.unet_config, dtype=dtype), folder.unet
+        if folder.unet_lora is not None:
+            self.network = TwoPasses(self.network, strengths)
+            params = {"weights": params, "lora": folder.unet_lora}
+        self.params = _place(params, dtype, placement)
         self._prompt = folder.prompt_embedding[None]
         self._placement = placement
 
@@ -75,7 +86,7 @@ class UNet:
 
 
 @partial(jax.jit, static_argnames=("model", "method"))
-def apply(model: nn.Module, params: PyTree, *inputs: Array | None, method: str | None = None) -> Any:
+def apply(model: nn.Module | TwoPasses, params: PyTree, *inputs: Array | None, method: str | None = None) -> Any:
     """Apply `model`; a program is compiled for each configuration and shape, whatever the parameters."""
     return model.apply({"params": params}, *inputs, method=method)
 
@@ -88,12 +99,12 @@ def encode(
     return with_norms(norms, partial(_encode, vae, params, x, noise))
 
 
-@partial(jax.jit, static_argnames=("unet", "time_step"))
+@partial(jax.jit, static_argnames=("unet", "step"))
 def restore(
-    unet: UNet2DConditionModel, time_step: int, params: PyTree, z: Latents, text: Text, norms: Norms
+    unet: UNet2DConditionModel | TwoPasses, step: OneStep, params: PyTree, z: Latents, text: Text, norms: Norms
 ) -> tuple[Float[Array, "b h2 w2 c"], Statistics]:
-    """Take the noise out of the scaled latents of tiles in one step."""
-    return with_norms(norms, partial(_restore, unet, time_step, params, z, text))
+    """Restore the scaled latents of tiles in one step."""
+    return with_norms(norms, partial(_restore, unet, step, params, z, text))
 
 
 @partial(jax.jit, static_argnames=("vae",))
@@ -102,10 +113,10 @@ def decode(vae: AutoencoderKL, params: PyTree, z: Latents, norms: Norms) -> tupl
     return with_norms(norms, partial(_decode, vae, params, z))
 
 
-@partial(jax.jit, static_argnames=("networks", "time_step"))
+@partial(jax.jit, static_argnames=("networks", "step"))
 def run_whole(
-    networks: tuple[AutoencoderKL, UNet2DConditionModel],
-    time_step: int,
+    networks: tuple[AutoencoderKL, UNet2DConditionModel | TwoPasses],
+    step: OneStep,
     params: tuple[PyTree, PyTree],
     x: Images,
     noise: Latents,
@@ -117,7 +128,7 @@ def run_whole(
 
     def call() -> Array:
         z = _encode(vae, vae_params, x, noise)
-        return _decode(vae, vae_params, _restore(unet, time_step, unet_params, z, text))
+        return _decode(vae, vae_params, _restore(unet, step, unet_params, z, text))
 
     return with_norms(norms, call)[0]
 
@@ -127,8 +138,8 @@ def _encode(vae: AutoencoderKL, params: PyTree, x: Images, noise: Latents) -> Ar
     return (posterior.mean + jnp.exp(0.5 * posterior.log_variance) * noise) * vae.config.scaling_factor
 
 
-def _restore(unet: UNet2DConditionModel, time_step: int, params: PyTree, z: Latents, text: Text) -> Array:
-    return restore_latent(jnp.asarray(z), lambda noisy, t: unet.apply({"params": params}, noisy, t, text), time_step)
+def _restore(unet: UNet2DConditionModel | TwoPasses, step: OneStep, params: PyTree, z: Latents, text: Text) -> Array:
+    return restore_latent(jnp.asarray(z), lambda noisy, t: unet.apply({"params": params}, noisy, t, text), *step)
 
 
 def _decode(vae: AutoencoderKL, params: PyTree, z: Latents) -> Array:

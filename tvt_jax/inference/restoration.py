@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from tvt_jax.diffusion import OneStep
 from tvt_jax.inference import networks
 from tvt_jax.inference.networks import VAE, Latents, Text, UNet
 from tvt_jax.inference.statistics import Norms, Statistics, corrected, correction, no_correction, pool
@@ -56,13 +57,13 @@ class Restoration:
         unet: UNet,
         grid: Grid,
         *,
-        time_step: int,
+        step: OneStep,
         sample: bool,
         progress: Progress,
         passes: int = PASSES,
     ) -> None:
         self._vae, self._unet, self._grid = vae, unet, grid
-        self._time_step = time_step
+        self._step = step
         self._sample = sample
         self._progress = progress
         self._passes = passes
@@ -74,7 +75,7 @@ class Restoration:
 
         def restore(z: Latents, norms: Norms) -> tuple[Array, Statistics]:
             embedding = self._unet.text(text, BATCH)
-            return networks.restore(self._unet.network, self._time_step, self._unet.params, z, embedding, norms)
+            return networks.restore(self._unet.network, self._step, self._unet.params, z, embedding, norms)
 
         clean = self._gather(Stage(name="restore", program=restore, read=self._reader(latents)), self._blend)
         decode = partial(networks.decode, self._vae.network, self._vae.params)

@@ -45,6 +45,8 @@ def with_norms(norms: Norms, call: Callable[[], Result]) -> tuple[Result, Statis
         if not isinstance(context.module, GroupNorm) or context.method_name != "__call__":
             return proceed(*inputs, **options)
         name = "/".join(context.module.path)
+        if name in seen:  # the network runs a second time, on something else
+            name = f"{name}, again"
         seen[name] = box_moments(inputs[0], norms.boxes, context.module.num_groups)
         moments = _pooled(seen[name], _areas(norms.boxes))
         if norms.statistics is not None:

@@ -26,6 +26,7 @@ from tvt_jax.inference.plan import SMALLEST_TILE, Plan, Planner
 from tvt_jax.inference.prompt import Describe, describer, with_prompt
 from tvt_jax.inference.restoration import Decoded, Restoration, noise
 from tvt_jax.inference.statistics import Norms
+from tvt_jax.inference.strengths import TRAINED, Strengths, require_adapters
 from tvt_jax.inference.tiling import Grid, Tile
 from tvt_jax.inference.windows import Enlarged, Given, Source
 from tvt_jax.model_folder import ModelFolder, read_model
@@ -43,6 +44,8 @@ def load(
     *,
     prompt: str | None = None,
     tagger: str | os.PathLike[str] | None = None,
+    strength_pixel: float = 1.0,
+    strength_semantic: float = 1.0,
     color_fix: str | None = None,
     tile: int | None = None,
     dtype: str = "float32",
@@ -52,21 +55,24 @@ def load(
     """Read a model folder, hf://OWNER/NAME or gs://BUCKET/NAME (None: that in the package); the rest as in `Upscaler`.
 
     With a text encoder in the folder, `prompt` takes the place of the model's own, and the tags that a tagger folder
-    finds in each picture go before it.
+    finds in each picture go before it. The strengths are `inference.strengths.Strengths`, for PiSA-SR.
 
     Compiled programs are kept on disk from run to run, in `$XDG_CACHE_HOME/tvt_jax` or `~/.cache/tvt_jax`, unless jax
     was told of another place.
     """
     compilation_cache.enable()
     path = find(PRETRAINED if model is None else model)
-    folder = read_model(path)
+    strengths = Strengths(pixel=strength_pixel, semantic=strength_semantic)
+    folder = read_model(path, lora_apart=strengths != TRAINED)
+    if strengths != TRAINED:
+        require_adapters(folder, path)
     describe = None
     if tagger is not None:
         describe = describer(folder, path, fetch(tagger), prompt)
     elif prompt is not None:
         folder = with_prompt(folder, path, prompt)
     options: dict[str, Any] = {"color_fix": color_fix, "tile": tile, "dtype": dtype, "device_rows": device_rows}
-    return Upscaler(folder, **options, describe=describe, progress=progress)
+    return Upscaler(folder, **options, strengths=strengths, describe=describe, progress=progress)
 
 
 class Upscaler:
@@ -86,6 +92,7 @@ class Upscaler:
         tile: int | None = None,
         dtype: str = "float32",
         device_rows: int = 1,
+        strengths: Strengths = TRAINED,
         describe: Describe | None = None,
         progress: bool = False,
     ) -> None:
@@ -97,6 +104,7 @@ class Upscaler:
             tile: side of a tile in latent pixels; None is the largest that fits what memory is free.
             dtype: what the networks compute in, and their weights are held in: `float32` or `bfloat16`.
             device_rows: split the image's rows over this many devices, which then hold it whole.
+            strengths: of the two adapters of a folder that was read with its LoRA apart.
             describe: gives `upscale` each picture's prompt; None is the model's own for all.
             progress: show a progress bar over the tiles of an image.
 
@@ -118,7 +126,7 @@ class Upscaler:
         self._split_rows = NamedSharding(mesh, PartitionSpec(None, "rows"))
         self.card = folder.card
         self.vae = VAE(folder, jnp.dtype(dtype), everywhere)
-        self.unet = None if folder.unet is None else UNet(folder, jnp.dtype(dtype), everywhere)
+        self.unet = None if folder.unet is None else UNet(folder, jnp.dtype(dtype), everywhere, strengths)
         self._color_fix = cast(ColorFix, color_fix or folder.card.color_fix)
         self._describe = describe
         self._progress = progress
@@ -210,7 +218,7 @@ class Upscaler:
         assert self.unet is not None  # for the type checker: there is a plan
         sample = self.card.posterior == "sample"
         restoration = Restoration(
-            self.vae, self.unet, plan.grid, time_step=self.card.time_step, sample=sample, progress=self._bar
+            self.vae, self.unet, plan.grid, step=self.card.step, sample=sample, progress=self._bar
         )
         return restoration.run(source, text)
 
@@ -225,7 +233,7 @@ class Upscaler:
         x, latent_noise = jax.device_put((x[None], latent_noise[None]), self._split_rows)
         models, params = (self.vae.network, unet.network), (self.vae.params, unet.params)
         norms = Norms(np.array([grid.box(tile)], np.float32))
-        result = run_whole(models, self.card.time_step, params, x, latent_noise, unet.text(text, 1), norms)
+        result = run_whole(models, self.card.step, params, x, latent_noise, unet.text(text, 1), norms)
         return tile, np.asarray(result)[0]
 
     def _bar(self, tiles: Iterable, name: str) -> Iterable:

@@ -1,0 +1,58 @@
+"""The files of model folders and tagger folders: safetensors and JSON."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors.numpy import load, load_file
+
+from tvt_jax.place import Place
+
+_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:
+    """Write safetensors, one tensor after the other, so that no two of them need be in memory at once.
+
+    Args:
+        file: what to write.
+        tensors: arrays, or whatever has a shape and turns into an array.
+        dtype: float32, float16 or bfloat16.
+    """
+    number = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, tensor in tensors.items():
+        end = offset + math.prod(tensor.shape) * number.itemsize
+        header[name] = {"dtype": _DTYPES[dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the format asks for aligned data
+    with file.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            out.write(np.ascontiguousarray(tensor, number).reshape(-1).view(np.uint8).data)
+
+
+def read_weights(file: Place) -> dict[str, np.ndarray]:
+    """Read a safetensors file of a model folder, as float32."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing from the model folder")
+    tensors = load_file(file) if isinstance(file, Path) else load(file.read_bytes())
+    return {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
+
+
+def read_json(file: Place) -> dict[str, Any]:
+    """Read JSON of a model folder; raise FileNotFoundError where it is not there."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing from the model folder")
+    return json.loads(file.read_text())
+
+
+def write_json(file: Path, data: dict[str, Any]) -> None:
+    """Write JSON as people read it."""
+    file.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
