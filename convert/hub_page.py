@@ -18,6 +18,8 @@ _LICENCES = {
     r"cc-by-4\.0": "cc-by-4.0",
     r".*open rail\+\+-m": "openrail++",
 }
+# By how a card's source begins; the last where it begins otherwise.
+_METHODS = (("OSEDiff", "2406.08177"), ("PiSA-SR", "2412.03017"), ("Transfer VAE Training", "2507.20291"))
 _OWN_README = "README.md"
 _ELSEWHERE = re.compile(
     r"!\[[^\]]*\]\((?!https?:)[^)]*\)\n*"
@@ -111,11 +113,12 @@ def _body(folder: Path, card: ModelCard, has_pipeline: bool) -> str:
     }
     if card.smallest_side:
         facts["smallest side"] = f"{card.smallest_side} pixels: pictures with a smaller result are enlarged first"
+    method, paper = next((x for x in _METHODS if card.source.startswith(x[0])), _METHODS[-1])
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return (
-        "# One-step super-resolution by Transfer VAE Training\n\n"
+        f"# One-step super-resolution by {method}\n\n"
         "This model enlarges photos and restores them in a single step of diffusion, by\n"
-        "[Transfer VAE Training](https://arxiv.org/abs/2507.20291). tvt-jax wrote it for PyTorch and diffusers.\n\n"
+        f"[{method}](https://arxiv.org/abs/{paper}). tvt-jax wrote it for PyTorch and diffusers.\n\n"
         f"## How to run it\n\n{_WITH_PIPELINE if has_pipeline else _NETWORKS}\n"
         f"## Figures\n\n| | |\n|---|---|\n{table}\n\n## Limits\n\n{_LIMITS}"
     )

@@ -55,12 +55,17 @@ def test_page_and_index_say_how_the_model_runs(sd, tmp_path):
     import_sd(sd, tmp_path / "model")
     export_diffusers(tmp_path / "model", tmp_path / "out")
     index, card = json.loads((tmp_path / "out" / "model_index.json").read_text()), read_card(tmp_path / "model")
-    names = ("scale", "smallest_side", "time_step", "posterior", "color_fix")
+    names = ("scale", "smallest_side", "time_step", "posterior", "color_fix", "prediction")
     assert {name: index[name] for name in names} == {name: getattr(card, name) for name in names}
     page = (tmp_path / "out" / "README.md").read_text()
     assert header(page)["pipeline_tag"] == "image-to-image"
     for text in (card.prompt, card.licence, card.source, "custom_pipeline", "time step | 1 |", "## Limits"):
         assert text in page
+
+
+@pytest.mark.parametrize("method", ["OSEDiff", "PiSA-SR", "Transfer VAE Training"])
+def test_the_page_names_the_method(tmp_path, method):
+    assert f"# One-step super-resolution by {method}\n" in page_of(replace(CARD, source=f"{method}, a.pkl"), tmp_path)
 
 
 def test_what_the_models_own_page_says_is_in_the_page(tmp_path):

@@ -190,3 +190,14 @@ def test_warnings_are_one_line(tmp_path, capsys):
     (tmp_path / "a.jpg").write_bytes(saved(RGB, "JPEG")[:-2])
     assert main("a.jpg b.jpg".split()) == 0
     assert capsys.readouterr().err == "warning: a.jpg: its end marker is missing, all pixels are there\n"
+
+
+def test_the_strengths_are_told_and_make_another_result(loads):
+    Image.fromarray(RGB).save("a.png")
+    marks = set()
+    for strength in ("1.0", "0.5"):
+        assert main(["a.png", "b.png", "--strength-pixel", "0.8", "--strength-semantic", strength]) == 0
+        assert (loads[-1]["strength_pixel"], loads[-1]["strength_semantic"]) == (0.8, float(strength))
+        with Image.open("b.png") as result:
+            marks.add(result.getexif()[11])
+    assert len(marks) == 2

@@ -99,3 +99,11 @@ def test_a_batch_is_normalised_together(norm):
     _, seen = with_norms(Norms(boxes), lambda: norm(x))
     result, _ = with_norms(Norms(boxes, no_correction(seen), np.asarray(False)), lambda: norm(x))
     np.testing.assert_allclose(np.concatenate(np.split(result, 2), axis=1), norm(together), atol=1e-5)
+
+
+def test_a_network_that_runs_twice_has_other_statistics_each_time():
+    norm, x = GroupNorm(2), jnp.asarray(features(1, 4, 4, 4))
+    params = norm.init(jax.random.key(0), x)
+    _, seen = with_norms(Norms(WHOLE), lambda: [norm.apply(params, part) for part in (x, 3 * x)])
+    first, second = seen.values()
+    np.testing.assert_allclose(second.mean, 3 * first.mean, rtol=1e-5)
