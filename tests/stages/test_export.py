@@ -67,7 +67,7 @@ def test_the_exported_model_restores_as_the_stage_does(chain):
     """LoRA fused, by the model's networks, which see no frame; float32 sums in another order."""
     run, stage = chain.run("adapt"), micro.stage("adapt", chain.root / "runs")
     degraded = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8))
-    expected, _ = jax.jit(stage.restore)(run.end.ema, stage.load(), degraded)
+    expected, _ = jax.jit(stage.restore)(run.end.ema, stage.load(), {"lr": degraded})
     model = tvt_jax.load(run.workdir / "model")
     latent = model.vae.to_latent(np.asarray(enlarge(from_uint8(degraded), 4)))
     restored = model.vae.to_image(restore_latent(latent, model.unet, model.card.time_step))

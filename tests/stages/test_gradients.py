@@ -160,10 +160,12 @@ def test_the_adapt_losses_add_up():
     target = from_uint8(batch["hr"])
 
     def losses(student):
-        image, latent = stage.restore(student, frozen, batch["lr"])
+        image, latent = stage.restore(student, frozen, batch)
         image = jax.vmap(wavelet)(image, enlarge(from_uint8(batch["lr"]), 4))
         wanted = AutoencoderKL(micro.VAE_D4).apply({"params": frozen["vae"]}, target, method="encode").mean
-        vsd = stage.distillation.loss(stage.teacher(frozen), state.params["fake"], latent, jax.random.split(rng)[0])
+        vsd = stage.distillation.loss(
+            stage.teacher(frozen, batch), state.params["fake"], latent, jax.random.split(rng)[0]
+        )
         return {
             "latent": jnp.abs(latent - wanted).mean(),
             "mse": jnp.square(image - target).mean(),

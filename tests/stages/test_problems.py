@@ -28,6 +28,16 @@ CONFIG = str(Path(micro.__file__))
         ("prior", "stage.vae.latent_channels=8", "--config.stage.vae.latent_channels=8, unet.latent_channels=4 must"),
         ("adapt", "stage.lora.rank=0", "--config.stage.lora.rank=0 must be at least 1"),
         ("adapt", "stage.distillation.drawn=5", "--config.stage.distillation.drawn=5 must be from 1 to patches², whi"),
+        (
+            "adapt",
+            "stage.distillation.times=(9,9)",
+            "--config.stage.distillation.times=(9, 9) must increase, from 0 to",
+        ),
+        (
+            "adapt",
+            "stage.whole=('conv_in',)",
+            "--config.stage.whole=('conv_in',) is for a student of the prior's shape",
+        ),
         ("vae", "stage.accumulation=0", "--config.stage.accumulation=0 must be at least 1"),
         ("vae", "stage.optimizer.learning_rate=0", "--config.stage.optimizer.learning_rate=0.0 must be positive"),
         ("vae", "stage.ema_decay=1.5", "--config.stage.ema_decay=1.5 must be in [0, 1)"),

@@ -43,7 +43,9 @@ class AdaptStage(Training):
             release; its layers take the place of the prior's in the student. None starts from the prior.
         student: shape of the UNet that is trained: the prior's, or that with a level added before it.
         trained: what is trained of the student: LoRA, and whole a new level and both ends; or all of it.
+        whole: modules of a student of the prior's shape that are trained whole and not by LoRA, such as conv_in.
         lora: the student's.
+        encoder_lora: of the VAE's encoder, for degraded images alone; None leaves it as it is.
         latent_weight: of the absolute error on scaled latents, against the encoder's of the target. Alone, it trains
             without decoding, and many times as many images in the same time.
         mse_weight: of the squared error on pixels in [-1, 1].
@@ -63,7 +65,9 @@ class AdaptStage(Training):
     student_source: str | None = None
     student: UNet2DConditionConfig
     trained: Literal["lora", "all"] = "lora"
+    whole: tuple[str, ...] = ()
     lora: LoRAConfig = field(default_factory=LoRAConfig)
+    encoder_lora: LoRAConfig | None = None
     latent_weight: float = 0.0
     mse_weight: float = 1.0
     perceptual: PerceptualLoss = field(default_factory=lambda: PerceptualLoss(lpips_weight=2.0))
@@ -78,7 +82,8 @@ class AdaptStage(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        added_levels(self.student, self.prior)
+        if added_levels(self.student, self.prior) and self.whole:
+            raise ValueError(f"whole={self.whole} is for a student of the prior's shape: of others both ends are whole")
         self._require_equal("latent_channels", "vae", "prior", "student")
         self._require_equal("cross_attention_dim", "prior", "student")
 
@@ -124,10 +129,13 @@ class AdaptStage(Training):
         rng_new, rng_student, rng_fake = jax.random.split(rng, 3)
         start = frozen.get("student") or init_student(rng_new, self.student, frozen["prior"], self._added)
         whole, inherited = split_trained(
-            start, len(self.student.block_out_channels), self._added, whole=self.trained == "all"
+            start, len(self.student.block_out_channels), self._added, self.trained == "all", self.whole
         )
         lora = init_lora(rng_student, unflatten_dict(inherited), self.lora.rank, takes_lora)
         params = {"student": {"whole": unflatten_dict(whole), "lora": lora}}
+        if self.encoder_lora:
+            rng_encoder, rank = jax.random.fold_in(rng_student, 1), self.encoder_lora.rank
+            params["student"]["encoder_lora"] = init_lora(rng_encoder, frozen["vae"], rank, encodes)
         if self.distillation.weight:
             params["fake"] = self.distillation.init(rng_fake, frozen["prior"])
         return self.state(params)
@@ -143,14 +151,14 @@ class AdaptStage(Training):
         grads, metrics = {"student": grads}, {"loss": loss, **metrics}
         if self.distillation.weight:
             fake_loss = jax.value_and_grad(self.distillation.fake_loss)
-            metrics["fake"], grads["fake"] = fake_loss(fake, self.teacher(frozen), latent, rng_fake)
+            metrics["fake"], grads["fake"] = fake_loss(fake, self.teacher(frozen, batch), latent, rng_fake)
         return grads, metrics
 
     def student_loss(
         self, student: PyTree, fake: PyTree, frozen: dict[str, PyTree], batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Array, tuple[Metrics, Array]]:
         """Return the weighted sum of the student's losses; each of them as it is, and the student's scaled latent."""
-        latent, target = self._restore_latent(student, frozen, batch["lr"]), from_uint8(batch["hr"])
+        latent, target = self._restore_latent(student, frozen, batch), from_uint8(batch["hr"])
         losses: Metrics = {}
         if self.latent_weight:
             losses["latent"] = jnp.abs(latent - self._encode(frozen, target)).mean()
@@ -160,7 +168,7 @@ class AdaptStage(Training):
             counting = self.perceptual.distances(frozen["perceptual"], image, target, self.perceptual.weights)
             losses |= {name: distance.mean() for name, distance in counting.items()}
         if self.distillation.weight:
-            losses["vsd"] = self.distillation.loss(self.teacher(frozen), fake, latent, rng)
+            losses["vsd"] = self.distillation.loss(self.teacher(frozen, batch), fake, latent, rng)
         weights = {
             "latent": self.latent_weight,
             "mse": self.mse_weight,
@@ -169,14 +177,14 @@ class AdaptStage(Training):
         }
         return sum((weights[name] * loss for name, loss in losses.items()), jnp.zeros(())), (losses, latent)
 
-    def restore(self, student: PyTree, frozen: dict[str, PyTree], degraded: Array) -> tuple[Array, Array]:
-        """Restore a uint8 batch; return the images, their colours not fixed, and their scaled latents."""
-        latent = self._restore_latent(student, frozen, degraded)
+    def restore(self, student: PyTree, frozen: dict[str, PyTree], batch: Batch) -> tuple[Array, Array]:
+        """Restore a batch's degraded images; return them, their colours not fixed, and their scaled latents."""
+        latent = self._restore_latent(student, frozen, batch)
         return self._decode(frozen, latent), latent
 
     def evaluate(self, state: State, frozen: dict[str, PyTree], batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         """Score the averaged student's restorations."""
-        image, _ = self.restore(state.ema, frozen, batch["lr"])
+        image, _ = self.restore(state.ema, frozen, batch)
         image, target = self._fix_color(image, batch["lr"]).clip(-1, 1), from_uint8(batch["hr"])
         distances = self.perceptual.distances(frozen["perceptual"], image, target)
         pictures = {"degraded": self._enlarge(batch["lr"]), "restored": image, "target": target}
@@ -197,7 +205,7 @@ class AdaptStage(Training):
         return ModelFolder(
             card=card,
             vae_config=self.vae,
-            vae=frozen["vae"],
+            vae=self._vae_params(state.ema, frozen),
             unet_config=self.student,
             unet=fuse_lora(params, state.ema["lora"], self.lora.scale),
             prompt_embedding=prompt.embedding,
@@ -208,29 +216,37 @@ class AdaptStage(Training):
     def _added(self) -> int:
         return added_levels(self.student, self.prior)
 
-    def teacher(self, frozen: dict[str, PyTree]) -> Teacher:
-        """Make the prior the teacher."""
+    def teacher(self, frozen: dict[str, PyTree], batch: Batch) -> Teacher:
+        """Make the prior the teacher, with the prompts of a batch."""
         unet = self.compute.unet(self.prior)
-        return Teacher(unet, frozen["prior"], frozen["prompt"], frozen["negative_prompt"])
+        return Teacher(unet, frozen["prior"], Prompt(_text(frozen, batch)), frozen["negative_prompt"])
 
-    def _restore_latent(self, student: PyTree, frozen: dict[str, PyTree], degraded: Array) -> Array:
+    def _restore_latent(self, student: PyTree, frozen: dict[str, PyTree], batch: Batch) -> Array:
         variables = {
             "params": self._student_params(student, frozen),
             "lora": scale_lora(student["lora"], self.lora.scale),
         }
 
         def predict_noise(latent: Array, timesteps: Array) -> Array:
-            text = repeat(frozen["prompt"].embedding, len(latent))
+            text = repeat(_text(frozen, batch), len(latent))
             return self.compute.unet(self.student).apply(variables, latent, timesteps, text)
 
-        return restore_latent(self._encode(frozen, self._enlarge(degraded)), predict_noise, self.time_step)
+        latent = self._encode(frozen, self._enlarge(batch["lr"]), student.get("encoder_lora"))
+        return restore_latent(latent, predict_noise, self.time_step)
 
     def _student_params(self, student: PyTree, frozen: dict[str, PyTree]) -> PyTree:
         base = frozen.get("student") or shift_levels(frozen["prior"], self._added)
         return unflatten_dict(flatten_dict(base) | flatten_dict(student["whole"]))
 
-    def _encode(self, frozen: dict[str, PyTree], image: Array) -> Array:
-        return self.compute.vae(self.vae).apply({"params": frozen["vae"]}, image, method="to_latent")
+    def _vae_params(self, student: PyTree, frozen: dict[str, PyTree]) -> PyTree:
+        lora = self.encoder_lora
+        return fuse_lora(frozen["vae"], student["encoder_lora"], lora.scale) if lora else frozen["vae"]
+
+    def _encode(self, frozen: dict[str, PyTree], image: Array, lora: PyTree | None = None) -> Array:
+        variables = {"params": frozen["vae"]}
+        if lora is not None and self.encoder_lora:
+            variables["lora"] = scale_lora(lora, self.encoder_lora.scale)
+        return self.compute.vae(self.vae).apply(variables, image, method="to_latent")
 
     def _decode(self, frozen: dict[str, PyTree], latent: Array) -> Array:
         """Decode to images in [-1, 1], in training too: the losses see what is delivered, as in the release."""
@@ -242,3 +258,13 @@ class AdaptStage(Training):
 
     def _fix_color(self, image: Array, degraded: Array) -> Any:
         return jax.vmap(COLOR_FIXES[self.trained_color_fix])(image, self._enlarge(degraded))
+
+
+def encodes(path: tuple[str, ...]) -> bool:
+    """Tell whether a layer of a VAE is on the way to the latent."""
+    return path[0] in ("encoder", "quant_conv")
+
+
+def _text(frozen: dict[str, PyTree], batch: Batch) -> Array:
+    """Give the prompts of a batch's images where it has any, (b, n, d), else that of all, (n, d)."""
+    return jnp.asarray(batch["prompt"], jnp.float32) if "prompt" in batch else jnp.asarray(frozen["prompt"].embedding)

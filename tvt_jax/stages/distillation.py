@@ -22,7 +22,7 @@ class Teacher(NamedTuple):
     Attributes:
         unet: the network.
         params: its parameters.
-        prompt: of what is wanted.
+        prompt: of what is wanted, (n, d) for all images or (b, n, d) for each.
         negative_prompt: of what guidance leads away from.
     """
 
@@ -46,6 +46,7 @@ class Distillation:
         patches: patches a side that a latent is cut into: the size that the teacher was trained on.
         drawn: of these patches of each latent, how many are looked at in a step.
         guidance: scale of the teacher's guidance against the negative prompt.
+        times: first time step that the loss looks at, and the one after the last.
         lora: the fake score's.
     """
 
@@ -53,6 +54,7 @@ class Distillation:
     patches: int = 2
     drawn: int = 4
     guidance: float = 7.5
+    times: tuple[int, int] = (250, 750)
     lora: LoRAConfig = field(default_factory=LoRAConfig)
 
     def __post_init__(self) -> None:
@@ -60,6 +62,8 @@ class Distillation:
             raise ValueError(f"patches={self.patches} must be at least 1")
         if not 1 <= self.drawn <= self.patches**2:
             raise ValueError(f"drawn={self.drawn} must be from 1 to patches², which is {self.patches**2}")
+        if not 0 <= self.times[0] < self.times[1] <= NoiseSchedule().steps:
+            raise ValueError(f"times={self.times} must increase, from 0 to {NoiseSchedule().steps} at most")
 
     def init(self, rng: PRNGKeyArray, params: PyTree) -> PyTree:
         """Make the fake score's LoRA on the teacher's parameters."""
@@ -70,7 +74,7 @@ class Distillation:
         rng_patches, rng_time, rng_noise = jax.random.split(rng, 3)
         latent = draw_patches(rng_patches, latent, self.patches, self.drawn)
         schedule = NoiseSchedule()
-        timesteps = jax.random.randint(rng_time, latent.shape[:1], schedule.steps // 4, schedule.steps * 3 // 4)
+        timesteps = jax.random.randint(rng_time, latent.shape[:1], *self.times)
         noisy = schedule.add_noise(latent, jax.random.normal(rng_noise, latent.shape), timesteps)
         noisy = jax.lax.stop_gradient(noisy)
 
@@ -95,14 +99,21 @@ class Distillation:
 
     def _guided(self, teacher: Teacher, noisy: Array, timesteps: Array) -> Array:
         """Give the teacher's guided estimate; both prompts in one batch, side by side so that it stays split."""
-        prompts = jnp.stack([teacher.prompt.embedding, teacher.negative_prompt.embedding])
-        text = repeat(prompts, len(noisy)).reshape(-1, *prompts.shape[1:])
+        prompts = (repeat(prompt.embedding, len(noisy)) for prompt in (teacher.prompt, teacher.negative_prompt))
+        text = interleaved(*prompts)
         noisy, timesteps = (jnp.repeat(x, 2, axis=0) for x in (noisy, timesteps))
         noise = teacher.noise(noisy, timesteps, text)
         estimates = NoiseSchedule().predict_x0(noisy, noise, timesteps).reshape(-1, 2, *noisy.shape[1:])
         return guide(estimates[:, 0], estimates[:, 1], self.guidance)
 
 
-def repeat(embedding: Array, count: int) -> Array:
-    """Repeat an embedding for each of `count` images."""
-    return jnp.broadcast_to(embedding, (count, *embedding.shape))
+def repeat(embedding: Float[Array, "*b n d"], count: int) -> Float[Array, "bn n d"]:
+    """Repeat an embedding, or one for each image, for each of `count` images or patches, an image's side by side."""
+    if embedding.ndim == 2:
+        return jnp.broadcast_to(embedding, (count, *embedding.shape))
+    return jnp.repeat(embedding, count // len(embedding), axis=0)
+
+
+def interleaved(first: Array, second: Array) -> Array:
+    """Give the first of either, the second of either, and so on."""
+    return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])

@@ -78,12 +78,16 @@ def init_student(rng: PRNGKeyArray, config: UNet2DConditionConfig, prior: PyTree
     return inherit(initial_params(rng, config), {**shift_levels(prior, added), **neighbours})
 
 
-def split_trained(params: PyTree, levels: int, added: int, whole: bool) -> tuple[dict, dict]:
+def split_trained(
+    params: PyTree, levels: int, added: int, whole: bool, besides: tuple[str, ...] = ()
+) -> tuple[dict, dict]:
     """Split a student's flat parameters into (trained whole, frozen).
 
-    Trained whole are all of them where `whole` says so, else a new level and both ends, and nothing where no level is
-    new: there both ends carry LoRA as every other layer.
+    Trained whole are all of them where `whole` says so, else a new level and both ends, or where no level is new the
+    modules `besides`: there both ends carry LoRA as every other layer.
     """
     flat = flatten_dict(params)
-    trained = {path: leaf for path, leaf in flat.items() if whole or (added and is_new(path, levels))}
+    trained = {
+        path: leaf for path, leaf in flat.items() if whole or path[0] in besides or (added and is_new(path, levels))
+    }
     return trained, {path: leaf for path, leaf in flat.items() if path not in trained}

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 from flax import struct
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, UInt8
+from jaxtyping import Array, Float, Float16, PRNGKeyArray, PyTree, UInt8
 
 from tvt_jax.data.pipeline import DataConfig
 from tvt_jax.model_folder import ModelFolder
 
-Batch = dict[str, UInt8[Array, "b _ _ 3"]]
+Batch = dict[str, UInt8[Array, "b _ _ 3"] | Float16[Array, "b n d"]]  # images, and encoded prompts
 Metrics = dict[str, Float[Array, "*b"]]
 Leaf = Any  # an array; jax and Orbax make the same tree of shapes, shardings and nothing
 
