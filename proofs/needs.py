@@ -69,7 +69,7 @@ def needed(program: Program, batch: dict[str, Any], stage: AdaptStage) -> Flops:
     rng = jax.eval_shape(lambda: jax.random.key(0))
 
     def fake_loss(fake: PyTree, frozen: PyTree, latent: Array, rng: PRNGKeyArray) -> Array:
-        return stage.distillation.fake_loss(fake, stage.teacher(frozen), latent, rng)
+        return stage.distillation.fake_loss(fake, stage.teacher(frozen, batch), latent, rng)
 
     with jax.set_mesh(program.mesh):
         _, (_, latent) = jax.eval_shape(stage.student_loss, student, fake, program.frozen, batch, rng)

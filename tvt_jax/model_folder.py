@@ -222,6 +222,18 @@ def _read_unet(folder: Place) -> tuple[UNet2DConditionConfig, PyTree]:
     return _read_config(UNet2DConditionConfig.from_json, folder / "unet" / "config.json"), params
 
 
+def read_text_encoder(folder: Place) -> tuple[CLIPTextConfig, PyTree]:
+    """Read a model folder's text encoder.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if not (folder / "text_encoder").is_dir():
+        raise ValueError(f"{folder} has no text encoder: models imported from Stable Diffusion have one")
+    config = CLIPTextConfig.from_json(read_json(folder / "text_encoder" / "config.json"))
+    return config, tree_from_torch(read_weights(folder / "text_encoder" / _TEXT_WEIGHTS))
+
+
 def _read_config(from_json: Callable[[dict[str, Any]], C], file: Place) -> C:
     try:
         return from_json(read_json(file))

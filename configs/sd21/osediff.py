@@ -1,9 +1,9 @@
 """OSEDiff's training at full size: Stable Diffusion 2.1's own 8x VAE, LoRA in its encoder and in the UNet, and VSD.
 
-python -m tvt_jax.data.caption --tagger TAGGER --images data/lsdir      its prompts: the tags of RAM, and nothing else
-python train.py --config=configs/sd21/osediff.py --workdir=runs/sd21/osediff
+python train.py --config=configs/sd21/osediff.py --workdir=runs/sd21/osediff [--config.data.prompts=PROMPTS]
 
-Starts from models/sd21 alone. What differs from the published training stands in docs/stages.md. Ask before starting:
+Starts from models/sd21 alone. Its published prompts are RAM's tags of each image: docs/data.md says how to make them.
+What differs from the published training stands in docs/stages.md. Ask before starting:
 `--plan=v5e:4x4` in place of `--workdir`, with `--quick` for an answer in minutes.
 """
 

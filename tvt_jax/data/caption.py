@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from tvt_jax.data.sources import UnreadableImageError, list_images, read_image
+from tvt_jax.data.texts import text_file
 from tvt_jax.files import write_whole
 from tvt_jax.tagger import Tagger
 from tvt_jax.tagger_folder import read_tagger
@@ -47,7 +48,7 @@ def caption(config: CaptionConfig) -> tuple[int, list[str]]:
     Raises:
         FileNotFoundError: there is no tagger, or no picture.
     """
-    todo = [path for path in list_images(config.images) if not _text_of(path).exists()]
+    todo = [path for path in list_images(config.images) if not text_file(path).exists()]
     tag = Tagger(read_tagger(config.tagger))
     failures: list[str] = []
     written = 0
@@ -57,13 +58,9 @@ def caption(config: CaptionConfig) -> tuple[int, list[str]]:
         # Filled up, the last batch needs no program of its own.
         pictures += pictures[:1] * (config.batch - len(pictures))
         for (path, _), tags in zip(batch, tag(pictures), strict=False):
-            write_whole(_text_of(path), ", ".join(tags) + "\n")
+            write_whole(text_file(path), ", ".join(tags) + "\n")
             written += 1
     return written, failures
-
-
-def _text_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.txt")
 
 
 def _read(paths: "tqdm[Path]", failures: list[str]) -> Iterator[tuple[Path, UInt8[np.ndarray, "_ _ 3"]]]:

@@ -8,17 +8,19 @@ import cv2
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import UInt8
+from jaxtyping import Float16, UInt8
 
 from tvt_jax.data.degradation import Degradation, degrade
-from tvt_jax.data.sources import Item, Pair, PairSource, ReadableSource, open_source
-from tvt_jax.place import check
+from tvt_jax.data.pairs import PairSource
+from tvt_jax.data.prompts import Prompts
+from tvt_jax.data.sources import Described, Item, Pair, ReadableSource, open_source
+from tvt_jax.place import check, local_only
 
 PREFETCHED_BATCHES = 4
 
 # The low-resolution crops are smaller, so the sides are not bound to one size.
-Example = dict[str, UInt8[np.ndarray, "_ _ 3"]]
-Batch = dict[str, UInt8[np.ndarray, "b _ _ 3"]]
+Example = dict[str, UInt8[np.ndarray, "_ _ 3"] | Float16[np.ndarray, "n d"]]
+Batch = dict[str, UInt8[np.ndarray, "b _ _ 3"] | Float16[np.ndarray, "b n d"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,9 @@ class DataConfig:
         flips: Whether to turn and mirror the crops of photos by chance; text stays as it is.
         enlarge: Least and most by which crops are enlarged (bicubic, before they are degraded), from 1. Photos from
             the registries are sharp to the pixel; a camera's full-size picture is soft.
+        prompts: Folder of the images' texts, encoded by `tvt_jax.data.encode`; None for images alone.
+        empty_prompt: Share of the images that come with the empty prompt: none in the releases of TVT and OSEDiff, half
+            in PiSA-SR's.
     """
 
     path: str
@@ -53,6 +58,8 @@ class DataConfig:
     workers: int = 0
     flips: bool = True
     enlarge: tuple[float, float] = (1.0, 1.0)
+    prompts: str | None = None
+    empty_prompt: float = 0.0
 
     def __post_init__(self) -> None:
         for path in filter(None, (self.path, self.lr_path, *(path for path, _ in self.mixed))):
@@ -68,6 +75,11 @@ class DataConfig:
             raise ValueError(f"lr_path is for {self.path} alone: what is mixed in needs a degradation, or crops differ")
         if not 0 <= self.clean <= 1:
             raise ValueError(f"clean={self.clean} must be a share, from 0 to 1")
+        if not 0 <= self.empty_prompt <= 1:
+            raise ValueError(f"empty_prompt={self.empty_prompt} must be a share, from 0 to 1")
+        if self.empty_prompt and not self.prompts:
+            raise ValueError(f"empty_prompt={self.empty_prompt} needs prompts: name a folder of them")
+        local_only(self.prompts)
         if not 1 <= self.enlarge[0] <= self.enlarge[1]:
             raise ValueError(f"enlarge={self.enlarge} must be an increasing pair of numbers from 1")
         if self.lr_path and self.enlarge[1] > 1:
@@ -130,7 +142,10 @@ class BatchIterator:
 
 @dataclass(frozen=True, kw_only=True)
 class MakeExample(grain.transforms.RandomMap):
-    """Image or pair -> {'hr': crop} and, where wanted, {'lr': crop / scale}, by a generator keyed by position."""
+    """Image or pair -> {'hr': crop} and, where wanted, {'lr': crop / scale}, by a generator keyed by position.
+
+    With its text, {'prompt': the text, encoded} too; by chance the empty one.
+    """
 
     crop: int
     flips: bool
@@ -138,9 +153,19 @@ class MakeExample(grain.transforms.RandomMap):
     scale: int
     degradation: Degradation | None
     clean: float
+    prompts: Prompts | None = None
+    empty_prompt: float = 0.0
 
-    def random_map(self, element: Item, rng: np.random.Generator) -> Example:
+    def random_map(self, element: Item | Described, rng: np.random.Generator) -> Example:
         """Make one example."""
+        if not isinstance(element, Described):
+            return self._of_item(element, rng)
+        assert self.prompts is not None  # for the type checker: texts are asked for with it
+        example = self._of_item(element.item, rng)
+        text = "" if rng.random() < self.empty_prompt else element.text
+        return {**example, "prompt": self.prompts[text]}
+
+    def _of_item(self, element: Item, rng: np.random.Generator) -> Example:
         if isinstance(element, Pair):
             return self._of_pair(element, rng)
         hr = enlarged_crop(element, self.crop, rng.uniform(*self.enlarge), rng)
@@ -165,7 +190,7 @@ class MakeExample(grain.transforms.RandomMap):
 
 
 def batch_shapes(config: DataConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of what `make_iterator` gives to all processes together."""
+    """Return the shapes of the images that `make_iterator` gives to all processes together."""
     shapes: dict[str, tuple[int, ...]] = {"hr": (config.batch, config.crop, config.crop, 3)}
     if config.degradation or config.lr_path:
         low = config.crop // config.scale
@@ -176,12 +201,14 @@ def batch_shapes(config: DataConfig) -> dict[str, tuple[int, ...]]:
 def make_iterator(config: DataConfig, seed: int, process_index: int = 0, process_count: int = 1) -> BatchIterator:
     """Give batches {'hr': [b crop crop 3]} and, where there is one, {'lr': [b low low 3]}, uint8 RGB, without end.
 
+    Where the config has prompts, {'prompt': [b n d]} besides, float16.
+
     Batch k depends on (seed, k) alone: not on the number of workers or processes, nor on interruptions. Every image
     of a source is met once in an epoch of its own, in a new order each time.
 
     Raises:
-        FileNotFoundError: There are no images at `config.path`, or at one of the others.
-        ValueError: The processes cannot share the batch evenly, or an image has no counterpart.
+        FileNotFoundError: There are no images at `config.path` or at one of the others, or no prompts.
+        ValueError: The processes cannot share the batch evenly, or an image has no counterpart, or its text no prompt.
     """
     # Batches are cut from the endless row of examples only after these, as else the number of workers would show.
     return BatchIterator(_examples(config, seed), config, process_index, process_count)
@@ -189,13 +216,17 @@ def make_iterator(config: DataConfig, seed: int, process_index: int = 0, process
 
 def _examples(config: DataConfig, seed: int) -> grain.MapDataset:
     """Make the endless row of examples, in the order in which their images are met."""
+    prompts = Prompts(config.prompts) if config.prompts else None
+    described = prompts is not None
     if config.lr_path:
-        first = ReadableSource(PairSource(config.path, config.lr_path, config.scale))
+        first = ReadableSource(PairSource(config.path, config.lr_path, config.scale), described)
     else:
-        first = open_source(config.path)
-    sources = [first, *(open_source(path) for path, _ in config.mixed)]
+        first = open_source(config.path, described)
+    sources = [first, *(open_source(path, described) for path, _ in config.mixed)]
+    if prompts:
+        prompts.require({""}.union(*(source.texts() for source in sources)))
     rows = [
-        grain.MapDataset.source(source).seed(seed + i).shuffle().repeat().random_map(_make(config, source))
+        grain.MapDataset.source(source).seed(seed + i).shuffle().repeat().random_map(_make(config, source, prompts))
         for i, source in enumerate(sources)
     ]
     if not config.mixed:
@@ -203,7 +234,7 @@ def _examples(config: DataConfig, seed: int) -> grain.MapDataset:
     return grain.MapDataset.mix(rows, weights=[1.0, *(weight for _, weight in config.mixed)])
 
 
-def _make(config: DataConfig, source: ReadableSource) -> MakeExample:
+def _make(config: DataConfig, source: ReadableSource, prompts: Prompts | None) -> MakeExample:
     return MakeExample(
         crop=config.crop,
         flips=config.flips and not source.upright,
@@ -211,6 +242,8 @@ def _make(config: DataConfig, source: ReadableSource) -> MakeExample:
         scale=config.scale,
         degradation=config.degradation,
         clean=config.clean,
+        prompts=prompts,
+        empty_prompt=config.empty_prompt,
     )
 
 

@@ -24,6 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tvt_jax.data.sources import MANIFEST, UnreadableImageError, list_images, one_line, read_image
+from tvt_jax.data.texts import Texts
 from tvt_jax.files import files_below, remove, write_whole, written_locally
 from tvt_jax.place import Place, local_only, place
 
@@ -67,6 +68,8 @@ class PrepareConfig:
 class Tiles(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of some photos' tiles: `image` is a PPM (ten times faster to decode than PNG), `name` its origin.
 
+    Where any photo has a text, each tile has its photo's as `text`.
+
     Attributes:
         counts: How many photos, unreadable files, tiles and flat tiles were met.
         unreadable: What was wrong with the unreadable files.
@@ -74,15 +77,19 @@ class Tiles(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, config: PrepareConfig, photos: list[Path], folder: Path) -> None:
+    def __init__(self, config: PrepareConfig, photos: list[Path], folder: Path, texts: Texts | None) -> None:
         self.settings = config
+        self.texts = texts
         self.photos = photos
         self.counts: Counter[str] = Counter(photos=0, unreadable=0, tiles=0, flat=0)
         self.unreadable: list[str] = []
         super().__init__(data_dir=str(folder), file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict({"image": tfds.features.Image(), "name": tfds.features.Text()})
+        features = {"image": tfds.features.Image(), "name": tfds.features.Text()}
+        if self.texts:
+            features["text"] = tfds.features.Text()
+        features = tfds.features.FeaturesDict(features)
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
@@ -105,7 +112,8 @@ class Tiles(tfds.core.GeneratorBasedBuilder):
                     self.counts["flat"] += 1
                     continue
                 name = one_line(f"{path.relative_to(self.settings.images).as_posix()}@{top},{left}")
-                yield self.counts["tiles"], {"image": encode_ppm(tile), "name": name}
+                said = {"text": self.texts[path]} if self.texts else {}
+                yield self.counts["tiles"], {"image": encode_ppm(tile), "name": name, **said}
                 self.counts["tiles"] += 1
 
 
@@ -141,15 +149,18 @@ def prepare(config: PrepareConfig) -> Manifest:
     tiles in the same order, cut off or not.
 
     Raises:
-        FileExistsError: `out` holds tiles of other photos or settings, or of an unknown origin.
+        FileExistsError: `out` holds tiles of other photos, texts or settings, or of an unknown origin.
         FileNotFoundError: There are no images.
         ValueError: No tile was left.
     """
     local_only(config.images)
     out = place(config.out)
     photos = list_images(config.images)
+    texts = Texts(config.images)
+    said = {photo: texts[photo] for photo in photos}
+    described = texts if any(said.values()) else None
     portions = _portions(config, photos)
-    manifest = _begin(config, out, photos, portions)
+    manifest = _begin(config, out, photos, portions, [*said.values()] if described else [])
     parts = manifest["parts"]
     for number, portion in enumerate(portions):
         folder = out / f"part_{number:05d}"
@@ -157,7 +168,7 @@ def prepare(config: PrepareConfig) -> Manifest:
             continue
         _save(out, manifest, complete=False)
         remove(folder)
-        parts[number : number + 1] = [_write_part(config, portion, folder)]
+        parts[number : number + 1] = [_write_part(config, portion, folder, described)]
     manifest["counts"] = {name: sum(part["counts"][name] for part in parts) for name in parts[0]["counts"]}
     if not manifest["counts"]["tiles"]:
         raise ValueError(f"no tiles in {config.images}: {manifest['counts']}; lower --minimum-detail?")
@@ -191,19 +202,24 @@ def _size_of_tiles(config: PrepareConfig, photo: Path) -> int:
     return len(tile_corners((height, width), config.crop, config.stride)) * 3 * config.crop**2
 
 
-def _begin(config: PrepareConfig, out: Place, photos: list[Path], portions: list[list[Path]]) -> Manifest:
+def _begin(
+    config: PrepareConfig, out: Place, photos: list[Path], portions: list[list[Path]], texts: list[str]
+) -> Manifest:
     """Read the manifest that an earlier call left, or begin a new one."""
     settings = {key: value for key, value in asdict(config).items() if key not in ("images", "out")}
     fingerprint = {**_fingerprint(config.images, photos), "portions": [len(portion) for portion in portions]}
-    begun = {"settings": settings, "photos": fingerprint}
+    if texts:
+        fingerprint["texts"] = hashlib.sha256(repr(texts).encode()).hexdigest()
+    begun: Manifest = {"settings": settings, "photos": fingerprint}
     path = out / MANIFEST
     if path.exists():
         manifest = json.loads(path.read_text())
         if any(manifest.get(key) != value for key, value in begun.items()):
-            raise FileExistsError(f"{out} holds tiles of other photos or settings; choose another --out")
+            raise FileExistsError(f"{out} holds tiles of other photos, texts or settings; choose another --out")
         return manifest
     if any(path.name == "features.json" for path in files_below(out)):
         raise FileExistsError(f"{out} holds tiles without a manifest; choose another --out")
+    begun |= {"texts": sorted(set(texts))} if texts else {}
     return {"complete": False, **begun, "counts": {}, "parts": []}
 
 
@@ -225,10 +241,10 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _write_part(config: PrepareConfig, photos: list[Path], folder: Place) -> dict[str, Any]:
+def _write_part(config: PrepareConfig, photos: list[Path], folder: Place, texts: Texts | None) -> dict[str, Any]:
     """Write the tiles of some photos as a TFDS data set, and return what the manifest says of them."""
     with written_locally(folder) as written:
-        builder = Tiles(config, photos, written)
+        builder = Tiles(config, photos, written, texts)
         try:
             builder.download_and_prepare()
         except AssertionError:  # TFDS refuses to write nothing

@@ -4,9 +4,9 @@ import io
 import json
 import logging
 import os
-import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -16,14 +16,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tvt_jax.data.text.manifest import TEXT_MANIFEST
 from tvt_jax.data.text.source import open_text
+from tvt_jax.data.texts import Texts
 from tvt_jax.files import files_below
 from tvt_jax.place import Place, local_only, place
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"})
 
 MANIFEST = "manifest.json"  # beside the tiles that `tvt_jax.data.prepare` wrote, and says whether they are complete
-
-_ROLE = re.compile(r"[_-](?:LR|SR|HR|GT)(\d*)$", re.IGNORECASE)
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +41,13 @@ class Pair(NamedTuple):
 Item = UInt8[np.ndarray, "h w 3"] | Pair
 
 
+class Described(NamedTuple):
+    """An image or a pair, and what it shows, in words; of what has no text, an empty one."""
+
+    item: Item
+    text: str
+
+
 @runtime_checkable
 class Source(Protocol):
     """Images or pairs of them by index; the order is the same every time."""
@@ -53,11 +59,25 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class DescribedSource(Source, Protocol):
+    """A source whose images may have texts."""
+
+    def texts(self) -> set[str]:
+        """Give the distinct texts of all images; an empty one where some have none."""
+        ...
+
+    def described(self, index: int) -> Described:
+        """Decode one with its text, or raise UnreadableImageError."""
+        ...
+
+
 class FolderSource:
     """All images below a folder, in the order of their paths; each is decoded whole whenever it is asked for."""
 
     def __init__(self, path: str | Path) -> None:
-        self.files = list_images(place(path))
+        self._root = place(path)
+        self.files = list_images(self._root)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -65,43 +85,24 @@ class FolderSource:
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         return read_image(self.files[index])
 
+    def texts(self) -> set[str]:
+        """Give the distinct texts of all images."""
+        return {self._texts[file] for file in self.files}
 
-class PairSource:
-    """All images below a folder with their counterparts below another, matched by `by_partner_name`.
+    def described(self, index: int) -> Described:
+        """Read one with its text."""
+        return Described(self[index], self._texts[self.files[index]])
 
-    Raises:
-        ValueError: some have none, or two have the same name.
-    """
-
-    def __init__(self, path: str | Path, lr_path: str | Path, scale: int) -> None:
-        self._scale = scale
-        roots = place(path), place(lr_path)
-        hr, lr = (by_partner_name(list_images(root), root, scale) for root in roots)
-        if alone := sorted(hr.keys() - lr.keys()):
-            raise ValueError(
-                f"{len(alone)} of {len(hr)} images below {path} have no counterpart of their name below {lr_path}, "
-                f"among them {hr[alone[0]]}"
-            )
-        self.files = [(file, lr[name]) for name, file in hr.items()]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Pair:
-        pair = Pair(*(read_image(file) for file in self.files[index]))
-        (height, width, _), (low_height, low_width, _) = pair.hr.shape, pair.lr.shape
-        if (height, width) != (self._scale * low_height, self._scale * low_width):
-            raise UnreadableImageError(
-                f"{one_line(self.files[index][0])}: {width}x{height} is not {self._scale} times its counterpart's "
-                f"{low_width}x{low_height}"
-            )
-        return pair
+    @cached_property
+    def _texts(self) -> Texts:
+        return Texts(self._root)
 
 
 class TileSource:
     """The tiles in directories that `tvt_jax.data.prepare` wrote, one after the other: ArrayRecord through TFDS."""
 
-    def __init__(self, paths: Iterable[Place]) -> None:
+    def __init__(self, paths: Iterable[Place], texts: Iterable[str] = ()) -> None:
+        self._texts = set(texts) or {""}
         # Half a second that users of folders need not wait for.
         import tensorflow_datasets as tfds
 
@@ -112,7 +113,18 @@ class TileSource:
         return len(self._records)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        return self._decode(self._records[index])
+
+    def texts(self) -> set[str]:
+        """Give the distinct texts of all tiles, as the manifest lists them."""
+        return self._texts
+
+    def described(self, index: int) -> Described:
+        """Decode one with its photo's text."""
         record = self._records[index]
+        return Described(self._decode(record), record.get("text", b"").decode())
+
+    def _decode(self, record: Mapping[str, bytes]) -> UInt8[np.ndarray, "h w 3"]:
         return decode_image(record["image"], name=record["name"].decode())
 
 
@@ -124,29 +136,49 @@ class ReadableSource:
         upright: Whether the images are not to be turned or mirrored, as text is not.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, described: bool = False) -> None:
+        """Give what the source gives, or where its texts are asked for, `Described`."""
         self._source = source
+        self._described = described
         self.upright: bool = getattr(source, "upright", False)
         self.unreadable: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> Item:
+    def texts(self) -> set[str]:
+        """Give the distinct texts of all images; an empty one where some have none."""
+        return self._source.texts() if isinstance(self._source, DescribedSource) else {""}
+
+    def __getitem__(self, index: int) -> Item | Described:
         for candidate in range(index, index + len(self)):
             candidate %= len(self)
             if candidate in self.unreadable:
                 continue
             try:
-                return self._source[candidate]
+                return self._read(candidate)
             except UnreadableImageError as error:
                 self.unreadable[candidate] = str(error)
                 logger.warning("skipped: %s (%d unreadable so far)", error, len(self.unreadable))
         raise UnreadableImageError(f"none of the {len(self)} images can be read, the last: {self.unreadable[index]}")
 
+    def _read(self, index: int) -> Item | Described:
+        if not self._described:
+            return self._source[index]
+        if isinstance(self._source, DescribedSource):
+            return self._source.described(index)
+        return Described(self._source[index], "")
 
-def open_source(path: str | Path) -> ReadableSource:
+
+def distinct_texts(path: str | Path) -> set[str]:
+    """Give the distinct texts of the images at a path; raise as `open_source`."""
+    return open_source(path).texts()
+
+
+def open_source(path: str | Path, described: bool = False) -> ReadableSource:
     """Open the text of a folder with a `text.json`, else prepared tiles if there are any below, else its images.
+
+    Where they are to be `described`, it gives them with their texts.
 
     Raises:
         FileNotFoundError: There are neither tiles nor images, or a file of the text is missing.
@@ -155,37 +187,18 @@ def open_source(path: str | Path) -> ReadableSource:
     folder = place(path)
     if (folder / TEXT_MANIFEST).exists():
         local_only(folder)  # the arrays of text are mapped into memory
-        return ReadableSource(open_text(Path(folder)))
+        return ReadableSource(open_text(Path(folder)), described)
     # TFDS puts a data set into NAME/VERSION/ and marks it with this file.
     tiles = [file.parent for file in files_below(folder) if file.name == "features.json"]
-    manifest = folder / MANIFEST
-    if tiles and manifest.exists():
-        if not json.loads(manifest.read_text()).get("complete"):
+    file, manifest = folder / MANIFEST, {}
+    if tiles and file.exists():
+        manifest = json.loads(file.read_text())
+        if not manifest.get("complete"):
             raise ValueError(f"the tiles in {path} are not complete: give the same tvt_jax.data.prepare command again")
     elif len(tiles) > 1:
         raise ValueError(f"{path} holds {len(tiles)} data sets; name one of them, e.g. {tiles[0]}")
-    return ReadableSource(TileSource(tiles) if tiles else FolderSource(path))
-
-
-def by_partner_name(files: Iterable[Place], root: Place, scale: int) -> dict[str, Place]:
-    """Name files by what those of two folders share: the name without ending and a last _LR, _SR, _HR or _GT.
-
-    A number after it is left out where it is the scale: `img_LR4` belongs to `img_HR`, `img_LR1` to no `img_HR2`.
-
-    Raises:
-        ValueError: Two files have the same name.
-    """
-
-    def keep_number(role: re.Match[str]) -> str:
-        return "" if role[1] in ("", str(scale)) else f"_{role[1]}"
-
-    named: dict[str, Place] = {}
-    for file in files:
-        name = (file.relative_to(root).parent / _ROLE.sub(keep_number, file.stem)).as_posix()
-        if name in named:
-            raise ValueError(f"{named[name]} and {file} have the same name '{name}': keep one of them")
-        named[name] = file
-    return named
+    source = TileSource(tiles, manifest.get("texts", ())) if tiles else FolderSource(path)
+    return ReadableSource(source, described)
 
 
 def list_images(path: Place) -> list[Place]:

@@ -1,6 +1,5 @@
 """Another prompt than a model's own, for all pictures or for each, encoded by the text encoder in its folder."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,13 +9,11 @@ from jaxtyping import Float, PyTree, UInt8
 from PIL import Image
 
 from tvt_jax.inference.channels import resize
-from tvt_jax.model_folder import ModelFolder
-from tvt_jax.models.keys import tree_from_torch
+from tvt_jax.model_folder import ModelFolder, read_text_encoder
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.place import Place, local_only
 from tvt_jax.tagger import Tagger, as_prompt
 from tvt_jax.tagger_folder import read_tagger
-from tvt_jax.tensors import read_weights
 from tvt_jax.tokenizer import Tokenizer, encode_prompts
 
 # Gives the encoded prompt, (1, tokens, width), of a picture that is to be enlarged by a whole number.
@@ -69,5 +66,4 @@ def enlarge(image: UInt8[np.ndarray, "h w 3"], scale: int) -> UInt8[np.ndarray, 
 def _read_text_encoder(folder: ModelFolder, path: Place) -> tuple[CLIPTextConfig, PyTree]:
     if not (path / "text_encoder").is_dir():
         raise ValueError(f"this model has no text encoder and knows only its own prompt, '{folder.card.prompt}'")
-    config = CLIPTextConfig.from_json(json.loads((path / "text_encoder" / "config.json").read_text()))
-    return config, tree_from_torch(read_weights(path / "text_encoder" / "model.safetensors"))
+    return read_text_encoder(path)

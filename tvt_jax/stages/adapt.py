@@ -1,5 +1,6 @@
 """Stage 3: adapt the UNet to restore a degraded image in one step, one level higher or as it is."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -9,6 +10,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from tvt_jax.colour import COLOR_FIXES, ColorFix
+from tvt_jax.data.pipeline import DataConfig
+from tvt_jax.data.prompts import width_of
 from tvt_jax.diffusion import restore_latent
 from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.model_folder import ModelCard, ModelFolder
@@ -79,6 +82,7 @@ class AdaptStage(Training):
 
     averaged: ClassVar[str] = "student"
     degrades: ClassVar[bool] = True
+    prompted: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,6 +90,13 @@ class AdaptStage(Training):
             raise ValueError(f"whole={self.whole} is for a student of the prior's shape: of others both ends are whole")
         self._require_equal("latent_channels", "vae", "prior", "student")
         self._require_equal("cross_attention_dim", "prior", "student")
+
+    def problems(self, data: DataConfig) -> Iterator[str]:
+        """Tell what of the data does not fit the stage, each in a sentence that begins with the field's name."""
+        yield from super().problems(data)
+        found, wanted = width_of(data.prompts) if data.prompts else None, self.prior.cross_attention_dim
+        if found not in (None, wanted):
+            yield f"prompts={data.prompts!r} are {found} wide, and the UNet reads {wanted}: encode them by the prior's"
 
     @property
     def multiple(self) -> int:

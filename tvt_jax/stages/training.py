@@ -34,6 +34,7 @@ class Training(ABC):
 
     averaged: ClassVar[str]
     degrades: ClassVar[bool] = False  # whether it needs low-resolution crops
+    prompted: ClassVar[bool] = False  # whether it can take a prompt for each image
     exact: ClassVar[tuple[str, ...]] = ("perceptual",)  # what `load` reads that stays as it is: networks of losses
 
     def __post_init__(self) -> None:
@@ -49,6 +50,8 @@ class Training(ABC):
             yield f"crop={data.crop} must be a multiple of {self.multiple} for these networks, such as {near}"
         if self.degrades and not (data.degradation or data.lr_path):
             yield "degradation=None gives no low-resolution crops, and this stage needs them: name a degradation"
+        if data.prompts and not self.prompted:
+            yield f"prompts={data.prompts!r} is of no use to this stage: only the adapt stage takes a prompt an image"
 
     @property
     @abstractmethod
