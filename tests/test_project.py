@@ -34,18 +34,24 @@ MAY_IMPORT = {
     "tvt_jax.losses": ("models",),
     "tvt_jax.metrics": ("models", "pixels"),
     "tvt_jax.tokenizer": ("models",),
-    "tvt_jax.model_folder": ("models", "hub", "place", "files", "colour"),
-    "tvt_jax.tagger_folder": ("models", "model_folder", "hub"),
+    "tvt_jax.tensors": ("place",),
+    "tvt_jax.unet_lora": ("models", "place", "tensors"),
+    "tvt_jax.model_folder": ("models", "hub", "place", "files", "colour", "diffusion", "tensors", "unet_lora"),
+    "tvt_jax.tagger_folder": ("models", "model_folder", "hub", "tensors"),
     "tvt_jax.tagger": ("models", "tagger_folder"),
     "tvt_jax.data": ("place", "files"),
     "tvt_jax.data.caption": ("data", "tagger", "tagger_folder", "files"),
+    "tvt_jax.data.encode": ("data", "model_folder", "tokenizer", "hub", "place", "files"),
     "tvt_jax.inference": (
         *("models", "model_folder", "diffusion", "colour", "tokenizer", "tagger", "tagger_folder"),
         *("hub", "place", "files", "pixels", "compilation_cache"),
     ),
     "tvt_jax": ("inference",),
-    "convert": ("models", "model_folder", "tagger_folder", "tokenizer", "hub", "diffusion"),
-    "convert.verify": ("convert", "models", "model_folder", "tokenizer", "inference", "pixels", "diffusion"),
+    "convert": ("models", "model_folder", "tagger_folder", "tokenizer", "hub", "diffusion", "tensors", "unet_lora"),
+    "convert.verify": (
+        *("convert", "models", "model_folder", "tokenizer", "inference", "pixels", "diffusion"),
+        "unet_lora",
+    ),
     "convert.__main__": ("convert", "convert.verify", "hub", "place"),
     "tvt_jax.train.state": ("model_folder", "data"),
     "tvt_jax.stages": ("models", "losses", "model_folder", "diffusion", "colour", "pixels", "data", "train.state"),
@@ -63,7 +69,7 @@ MAY_IMPORT = {
     "tools": ("tvt_jax", "data", "files", "model_folder", "train.config", "configs"),
     "proofs": (
         *("benchmarks", "convert", "convert.verify", "data", "inference", "losses", "model_folder", "models"),
-        *("pixels", "stages", "tokenizer", "train", "train.state"),
+        *("pixels", "stages", "tensors", "tokenizer", "train", "train.state", "unet_lora"),
     ),
 }
 

@@ -12,6 +12,7 @@ from convert.__main__ import main
 from convert.adapters import layers_of
 from convert.to_model import import_osediff, import_pisasr
 from convert.to_torch import export_diffusers
+from convert.verify import compare_outputs, read_networks
 from tests.convert.adapted import osediff, pisasr, use
 from tvt_jax.diffusion import NoiseSchedule, restore_latent
 from tvt_jax.model_folder import read_card, read_model
@@ -70,7 +71,7 @@ def test_osediff_restores_as_diffusers_and_peft_do(sd, x, tmp_path):
     assert_close(torch_restore(plain, lambda z: fused(z, 999, text).sample, x, alpha), theirs)
 
 
-def test_pisasr_restores_as_diffusers_and_peft_do(sd, x, tmp_path):
+def test_pisasr_restores_as_diffusers_and_peft_do(sd, x, photo, tmp_path):
     vae, unet = pisasr(sd, tmp_path / "pisa_sr.pkl")
     import_pisasr(tmp_path / "pisa_sr.pkl", sd, tmp_path / "model")
     text = text_of(tmp_path / "model")
@@ -80,6 +81,8 @@ def test_pisasr_restores_as_diffusers_and_peft_do(sd, x, tmp_path):
     export_diffusers(tmp_path / "model", tmp_path / "out")
     fused = UNet2DConditionModel.from_pretrained(tmp_path / "out" / "unet")
     assert_close(torch_restore(vae, lambda z: fused(z, 1, text).sample, x), theirs)
+    for difference in compare_outputs(tmp_path / "model", read_networks(tmp_path / "out"), photo, 32):
+        assert difference.relative < 1e-4, difference
 
 
 @pytest.mark.parametrize(("pixel", "semantic"), [(1.0, 0.0), (0.6, 1.7)])

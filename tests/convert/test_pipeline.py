@@ -84,9 +84,10 @@ def assert_same(ours, pipe, photo, scale):
         np.testing.assert_allclose(result, correct(restored, x).clip(-1, 1), rtol=0, atol=1e-4, err_msg=fix)
 
 
-@pytest.mark.parametrize(("vae", "posterior"), [(VAE, "mean"), (VAE_D4, "sample")])
-def test_a_model_of_random_weights_gives_the_same(tmp_path, photo, monkeypatch, vae, posterior):
-    ours, pipe = small(tmp_path, ModelCard(scale=2, time_step=300, posterior=posterior), vae)
+@pytest.mark.parametrize(("vae", "posterior", "prediction"), [(VAE, "mean", "residual"), (VAE_D4, "sample", "noise")])
+def test_a_model_of_random_weights_gives_the_same(tmp_path, photo, monkeypatch, vae, posterior, prediction):
+    card = ModelCard(scale=2, time_step=300, posterior=posterior, prediction=prediction)
+    ours, pipe = small(tmp_path, card, vae)
     shrink(pipe, monkeypatch)
     assert_same(ours, pipe, photo.crop((0, 0, 31, 18)), 2)  # A size that fits no grid.
 
