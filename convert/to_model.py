@@ -19,7 +19,6 @@ from tvt_jax.model_folder import (
     Network,
     is_model_folder,
     read_card,
-    read_weights,
     replaced,
     write_parts,
 )
@@ -27,6 +26,7 @@ from tvt_jax.models.keys import tree_from_torch
 from tvt_jax.models.middle import has_middle, without_middle
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.tokenizer import Tokenizer, encode_prompts
+from tvt_jax.weights import read_weights
 
 PROMPT = "clean, high-resolution, 8k,"  # the release's, without an image's own tags
 # OSEDiff's and its successors'; the guidance of the VSD loss steers away from it.

@@ -15,8 +15,9 @@ from convert.room import check_apart, room_for
 from convert.tensors import read_safetensors
 from convert.torch_writer import write_torch
 from convert.tvt import LORA_LISTS, VAE_PREFIX
-from tvt_jax.model_folder import CARD, PROMPTS, WEIGHTS, replaced, require_model_folder, write_tensors
+from tvt_jax.model_folder import CARD, PROMPTS, WEIGHTS, replaced, require_model_folder
 from tvt_jax.models.middle import has_middle, without_middle
+from tvt_jax.weights import write_tensors
 
 _PARTS = ("vae", "vae_source", "unet", "text_encoder")
 _RANK = 4  # the release's, where the LoRA is fused

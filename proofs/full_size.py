@@ -12,12 +12,12 @@ from convert.lora import Branches, LoRA
 from convert.to_torch import lora_file
 from convert.torch_writer import write_torch
 from convert.tvt import VAE_D4, VAE_PREFIX
-from tvt_jax.model_folder import write_tensors
 from tvt_jax.models.shapes import Config, tensor_shapes
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.stages.student import add_level
+from tvt_jax.weights import write_tensors
 
 SD_UNET = UNet2DConditionConfig()
 TVT_UNET = add_level(SD_UNET, CROSS_ATTENTION_BLOCK)

@@ -10,11 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
 
-import ml_dtypes
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Float, PyTree
-from safetensors.numpy import load, load_file
 
 from tvt_jax.colour import ColorFix
 from tvt_jax.files import whole_folder
@@ -26,6 +24,7 @@ from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.place import Place, place
+from tvt_jax.weights import read_weights, write_tensors
 
 C = TypeVar("C", AutoencoderKLConfig, UNet2DConditionConfig, CLIPTextConfig)
 Part = Literal["vae", "vae_source", "unet"]
@@ -39,7 +38,6 @@ _OTHER_LORA = ("rank_pattern", "alpha_pattern", "use_dora", "lora_bias", "layer_
 _TEXT_WEIGHTS = "model.safetensors"  # as transformers calls them
 PROMPTS = "prompt_embedding.safetensors"
 CARD = "tvt.json"
-_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,29 +197,6 @@ def replaced(path: str | os.PathLike[str], mark: str = CARD) -> Iterator[Path]:
         yield partial
 
 
-def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:
-    """Write safetensors, one tensor after the other, so that no two of them need be in memory at once.
-
-    Args:
-        file: what to write.
-        tensors: arrays, or whatever has a shape and turns into an array.
-        dtype: float32, float16 or bfloat16.
-    """
-    number = np.dtype(getattr(ml_dtypes, dtype, dtype))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, tensor in tensors.items():
-        end = offset + math.prod(tensor.shape) * number.itemsize
-        header[name] = {"dtype": _DTYPES[dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # the format asks for aligned data
-    with file.open("wb") as out:
-        out.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            out.write(np.ascontiguousarray(tensor, number).reshape(-1).view(np.uint8).data)
-
-
 def _read_vae(folder: Place) -> tuple[AutoencoderKLConfig, PyTree]:
     tensors = read_weights(folder / WEIGHTS)
     has_any = has_middle(tensors)
@@ -267,14 +242,6 @@ def write_lora(folder: Path, tensors: Mapping[str, Any], rank: int, alpha: float
     write_json(folder / LORA / _LORA_CONFIG, config)
     named = {f"{LORA_PREFIX}{name}": tensor for name, tensor in tensors.items()}
     write_tensors(folder / LORA / LORA_WEIGHTS, named, "float32")
-
-
-def read_weights(file: Place) -> dict[str, np.ndarray]:
-    """Read a safetensors file of a model folder, as float32."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing from the model folder")
-    tensors = load_file(file) if isinstance(file, Path) else load(file.read_bytes())
-    return {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
 
 
 def read_card(folder: Place) -> ModelCard:

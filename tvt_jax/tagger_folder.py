@@ -9,10 +9,11 @@ from typing import Any
 from jaxtyping import PyTree
 
 from tvt_jax.hub import fetch
-from tvt_jax.model_folder import read_weights, replaced, write_json, write_tensors
+from tvt_jax.model_folder import replaced, write_json
 from tvt_jax.models.keys import tree_from_torch
 from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.tagger import TaggerConfig
+from tvt_jax.weights import read_weights, write_tensors
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "tagger.json"
 

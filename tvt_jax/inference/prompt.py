@@ -10,13 +10,14 @@ from jaxtyping import Float, PyTree, UInt8
 from PIL import Image
 
 from tvt_jax.inference.channels import resize
-from tvt_jax.model_folder import ModelFolder, read_weights
+from tvt_jax.model_folder import ModelFolder
 from tvt_jax.models.keys import tree_from_torch
 from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.place import Place, local_only
 from tvt_jax.tagger import Tagger, as_prompt
 from tvt_jax.tagger_folder import read_tagger
 from tvt_jax.tokenizer import Tokenizer, encode_prompts
+from tvt_jax.weights import read_weights
 
 # Gives the encoded prompt, (1, tokens, width), of a picture that is to be enlarged by a whole number.
 Describe = Callable[[UInt8[np.ndarray, "h w 3"], int], Float[np.ndarray, "1 n d"]]

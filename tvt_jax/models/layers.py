@@ -45,7 +45,7 @@ def parameter(module: nn.Module, name: str, init: nn.initializers.Initializer, s
     value = module.get_variable("params", name)
     if value.shape != shape:
         raise ValueError(f"{'/'.join((*module.path, name))} has shape {value.shape}, not {shape}")
-    return value
+    return jnp.asarray(value)
 
 
 def convolve(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:

@@ -1,0 +1,62 @@
+"""Files of tensors, as safetensors keeps them: read to be used, and written without holding two in memory."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import load
+
+from tvt_jax.models.keys import from_torch, to_torch
+from tvt_jax.place import Place
+
+_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_ALIGNMENT = 64  # in bytes, of memory that jax takes over on a CPU
+
+
+def read_weights(file: Place) -> dict[str, np.ndarray]:
+    """Read a safetensors file of a model folder, as float32; on a CPU jax takes the memory over, without a copy."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing from the model folder")
+    if not isinstance(file, Path):
+        return {name: _laid_out(name, tensor) for name, tensor in load(file.read_bytes()).items()}
+    with safe_open(file, "numpy") as tensors:
+        return {name: _laid_out(name, tensors.get_tensor(name)) for name in tensors.offset_keys()}
+
+
+def _laid_out(name: str, tensor: np.ndarray) -> np.ndarray:
+    """Give the tensor in memory that is aligned as jax asks, in the order in which our parameter lies there."""
+    path, view = from_torch(name, tensor)
+    size = view.size * np.dtype(np.float32).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    array = memory[start : start + size].view(np.float32).reshape(view.shape)
+    array[...] = view
+    return to_torch(path, array)[1]
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:
+    """Write safetensors, one tensor after the other, so that no two of them need be in memory at once.
+
+    Args:
+        file: what to write.
+        tensors: arrays, or whatever has a shape and turns into an array.
+        dtype: float32, float16 or bfloat16.
+    """
+    number = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, tensor in tensors.items():
+        end = offset + math.prod(tensor.shape) * number.itemsize
+        header[name] = {"dtype": _DTYPES[dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the format asks for aligned data
+    with file.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            out.write(np.ascontiguousarray(tensor, number).reshape(-1).view(np.uint8).data)
