@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ DTYPES = ("float32", "bfloat16")
 # A strip is not enlarged first to more than this many times the smallest side: its result would fill the memory.
 LONGEST_STRIP = 4
 
-Result = TypeVar("Result")
+Use = Callable[[Iterable[Decoded], Grid], np.ndarray]
 
 
 def load(
@@ -155,7 +155,7 @@ class Upscaler:
         seen, colors = (Enlarged(pixels, self.card.scale) for pixels in (small, own))
         text = None if self._describe is None else self._describe(small, self.card.scale)
         use = partial(paint, source=colors, fix=self._color_fix, dtype=image.dtype)
-        result = self._work(seen, text, use)
+        result = self._work(seen, text, use, image.dtype)
         size = self.result_size(image.shape[0], image.shape[1], scale)
         return result if size == result.shape[:2] else resize(result, size, Image.Resampling.LANCZOS)
 
@@ -165,7 +165,7 @@ class Upscaler:
         return round(height * scale), round(width * scale)
 
     def check_fits(self, height: int, width: int) -> None:
-        """Raise MemoryError if a picture of `height` x `width` pixels can't be upscaled in the memory that is free."""
+        """Raise MemoryError if a picture of `height` x `width` pixels of 8 bits can't be upscaled in free memory."""
         if self._planner is not None:
             height, width = self._working_size(height, width)
             self._planner.plan(height * self.card.scale, width * self.card.scale)
@@ -188,14 +188,15 @@ class Upscaler:
         return np.stack([self._restore(image, text) for image, text in zip(images, texts, strict=True)])
 
     def _restore(self, image: np.ndarray, text: Text | None) -> Float[np.ndarray, "h w 3"]:
-        return self._work(Given(image), text, lambda decoded, grid: join(decoded, grid, image.shape[:2]))
+        use = partial(join, size=image.shape[:2])
+        return self._work(Given(image), text, use, np.dtype(np.float32))
 
-    def _work(self, source: Source, text: Text | None, use: Callable[[Iterable[Decoded], Grid], Result]) -> Result:
-        """Let `use` have the decoded tiles; where a device runs out of memory, again with half the tile."""
+    def _work(self, source: Source, text: Text | None, use: Use, dtype: np.dtype) -> np.ndarray:
+        """Let `use` make a result of `dtype` from the decoded tiles; where a device's memory ends, of half the size."""
         if self._planner is None:
             raise ValueError("this model folder has no UNet: its VAE encodes and decodes, but restores nothing")
         while True:
-            plan = self._planner.plan(*source.size)
+            plan = self._planner.plan(*source.size, dtype)
             try:
                 return use(self._decoded(plan, source, text), plan.grid)
             except jax.errors.JaxRuntimeError as error:

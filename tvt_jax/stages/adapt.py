@@ -1,6 +1,8 @@
 """Stage 3: adapt the UNet to restore a degraded image in one step, one level higher or as it is."""
 
+import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -19,6 +21,7 @@ from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.pixels import from_uint8
 from tvt_jax.stages.distillation import Distillation, Teacher, repeat
 from tvt_jax.stages.images import enlarge, psnr
+from tvt_jax.stages.pieces import in_pieces
 from tvt_jax.stages.sources import Prompt, prompts, read_source
 from tvt_jax.stages.student import added_levels, init_student, shift_levels, split_trained, takes_lora
 from tvt_jax.stages.training import Training
@@ -72,6 +75,7 @@ class AdaptStage(Training):
     scale: int = 4
     color_fix: ColorFix = "adain"
     trained_color_fix: ColorFix = "none"
+    pieces: tuple[int, ...] = (1,)
 
     averaged: ClassVar[str] = "student"
     degrades: ClassVar[bool] = True
@@ -87,7 +91,7 @@ class AdaptStage(Training):
         """Pixels that the sides of a crop must be a multiple of."""
         patches = self.distillation.patches if self.distillation.weight else 1
         of_student, of_prior = (2 ** (len(unet.block_out_channels) - 1) for unet in (self.student, self.prior))
-        return self.vae.downsampling * max(of_student, patches * of_prior)
+        return self.vae.downsampling * max(of_student * math.lcm(*self.pieces), patches * of_prior)
 
     @property
     def evaluated(self) -> tuple[str, ...]:
@@ -150,12 +154,14 @@ class AdaptStage(Training):
         self, student: PyTree, fake: PyTree, frozen: dict[str, PyTree], batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Array, tuple[Metrics, Array]]:
         """Return the weighted sum of the student's losses; each of them as it is, and the student's scaled latent."""
-        latent, target = self._restore_latent(student, frozen, batch["lr"]), from_uint8(batch["hr"])
+        latent = in_pieces(partial(self._restore_latent, student, frozen), self.pieces, batch["lr"])
+        target = from_uint8(batch["hr"])
         losses: Metrics = {}
         if self.latent_weight:
             losses["latent"] = jnp.abs(latent - self._encode(frozen, target)).mean()
         if self.mse_weight or self.perceptual.weights:
-            image = self._fix_color(self._decode(frozen, latent), batch["lr"])
+            image = in_pieces(partial(self._decode, frozen), self.pieces, latent)
+            image = self._fix_color(image, batch["lr"])
             losses["mse"] = jnp.square(image - target).mean()
             counting = self.perceptual.distances(frozen["perceptual"], image, target, self.perceptual.weights)
             losses |= {name: distance.mean() for name, distance in counting.items()}
