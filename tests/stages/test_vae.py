@@ -72,10 +72,3 @@ def test_the_vae_sees_pieces_as_images_of_their_own(pixels):
         expected,
     )
     assert stage.multiple == 2 * alone.multiple
-
-
-def test_a_batch_that_the_pieces_do_not_part(pixels):
-    plain = PerceptualLoss(lpips_weight=0.0)
-    stage = VAEStage(vae=SMALL, adversarial_weight=0.0, perceptual=plain, pieces=(1, 2))
-    with pytest.raises(ValueError, match=r"data.batch: 1 images .* \(1, 2\)"):
-        gradients_of(stage, pixels[:1])
