@@ -198,7 +198,10 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], moments: Moments | None = None) -> Float[Array, "b h w c"]:
-        """Normalise over the pixels and the channels of each group, or by `moments` (of g groups), scale and shift."""
+        """Normalise over the pixels and the channels of each group, or by `moments`, scale and shift.
+
+        The moments are of g groups: of all images (g), or of each (b 1 1 g).
+        """
         channels = x.shape[-1]
         if channels % self.num_groups:
             raise ValueError(f"{channels} channels cannot be split into norm_num_groups={self.num_groups} groups")
@@ -210,6 +213,11 @@ class GroupNorm(nn.Module):
         # One multiply and one add a pixel: the full-resolution levels are bound by memory, not arithmetic.
         return (x * gain + (bias - mean * gain)).astype(self.dtype)
 
+    def moments_of(self, x: Float[Array, "b h w c"]) -> Moments:
+        """Mean and variance of each image's groups of channels, b 1 1 g."""
+        first = slice(None, None, x.shape[-1] // self.num_groups)
+        return Moments(*(moment[..., first] for moment in self._own_moments(x)))
+
     def _own_moments(self, x: Float[Array, "b h w c"]) -> tuple[Array, Array]:
         """Mean and variance of each channel's group."""
         one_pass, x = x.dtype == jnp.bfloat16, x.astype(jnp.float32)
@@ -220,7 +228,7 @@ class GroupNorm(nn.Module):
 
     def _by_channel(self, x: Array) -> Callable[[Array | np.ndarray], Array]:
         """Give what gives each channel its group's value."""
-        return lambda moment: jnp.repeat(moment, x.shape[-1] // self.num_groups)
+        return lambda moment: jnp.repeat(moment, x.shape[-1] // self.num_groups, axis=-1)
 
     def _group_mean(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
         """Mean of each channel's group: over the pixels first, which leaves the channels one long vector."""

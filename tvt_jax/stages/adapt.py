@@ -182,7 +182,8 @@ class AdaptStage(Training):
 
     def evaluate(self, state: State, frozen: dict[str, PyTree], batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         """Score the averaged student's restorations."""
-        image, _ = self.restore(state.ema, frozen, batch["lr"])
+        with self.compute.norms():
+            image, _ = self.restore(state.ema, frozen, batch["lr"])
         image, target = self._fix_color(image, batch["lr"]).clip(-1, 1), from_uint8(batch["hr"])
         distances = self.perceptual.distances(frozen["perceptual"], image, target)
         pictures = {"degraded": self._enlarge(batch["lr"]), "restored": image, "target": target}

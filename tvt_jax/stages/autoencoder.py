@@ -172,7 +172,8 @@ class AutoencoderStage(Training):
 
     def evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         """Score the averaged weights' reconstructions."""
-        result = self.reconstruct(self.whole_vae(state.ema, frozen), frozen, from_uint8(batch["hr"]), None)
+        with self.compute.norms():
+            result = self.reconstruct(self.whole_vae(state.ema, frozen), frozen, from_uint8(batch["hr"]), None)
         distances = self.perceptual.distances(frozen["perceptual"], jnp.clip(result.image, -1, 1), result.target)
         return {"psnr-rgb": psnr(result.image, result.target), **distances}, {
             "target": result.target,
