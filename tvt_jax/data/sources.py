@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tvt_jax.data.listing import LIST_SUFFIX, ImageList
 from tvt_jax.data.text.manifest import TEXT_MANIFEST
 from tvt_jax.data.text.source import open_text
 from tvt_jax.files import files_below
@@ -54,10 +55,10 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """All images below a folder, in the order of their paths; each is decoded whole whenever it is asked for."""
+    """All images below a folder or in a list, in its order; each is decoded whole whenever it is asked for."""
 
     def __init__(self, path: str | Path) -> None:
-        self.files = list_images(place(path))
+        self.files = images_at(place(path))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -188,6 +189,11 @@ def by_partner_name(files: Iterable[Place], root: Place, scale: int) -> dict[str
     return named
 
 
+def images_at(path: Place) -> Sequence[Place]:
+    """Give the images that a list names, as it orders them, or those below a folder."""
+    return ImageList(path) if path.suffix == LIST_SUFFIX and not path.is_dir() else list_images(path)
+
+
 def list_images(path: Place) -> list[Place]:
     """List all image files below a folder, sorted by path; pass by what is hidden, and links to folders.
 
@@ -197,7 +203,7 @@ def list_images(path: Place) -> list[Place]:
         FileNotFoundError: There is no such folder, or nothing in it.
     """
     if not isinstance(path, Path):
-        return _require_images(path, [file for file in files_below(path) if _is_image(file) and _shows(file, path)])
+        return _require_images(path, [file for file in files_below(path) if is_image(file) and is_shown(file, path)])
     if not path.is_dir():
         raise FileNotFoundError(
             f"there is no folder {path}; give one with images, or tiles made by tvt_jax.data.prepare"
@@ -207,14 +213,16 @@ def list_images(path: Place) -> list[Place]:
     for folder, below, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
         below[:] = [name for name in below if not name.startswith(".")]
         files += [Path(folder, name) for name in names if not name.startswith(".")]
-    return _require_images(path, sorted([file for file in files if _is_image(file)] + closed))
+    return _require_images(path, sorted([file for file in files if is_image(file)] + closed))
 
 
-def _is_image(name: PurePath) -> bool:
+def is_image(name: PurePath) -> bool:
+    """Tell images from others, by the ending of their name."""
     return name.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _shows(file: Place, root: Place) -> bool:
+def is_shown(file: Place, root: Place) -> bool:
+    """Tell whether neither the file nor a folder between it and the root is hidden."""
     return not any(part.startswith(".") for part in file.relative_to(root).parts)
 
 

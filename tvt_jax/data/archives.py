@@ -1,0 +1,131 @@
+"""Photos in archives, one after the other: tar, as webdataset writes it, and Parquet, as Hugging Face does."""
+
+import importlib.util
+import tarfile
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from tvt_jax.data.sources import UnreadableImageError, decode_image, is_image, one_line
+from tvt_jax.place import Place
+
+ARCHIVE_SUFFIXES = frozenset({".tar", ".parquet"})
+
+# No photo is larger, and each is held in memory.
+LARGEST_MEMBER = 1 << 30
+
+_ROWS = 16  # read at a time
+
+
+class Photo(NamedTuple):
+    """A photo under its name below what is prepared, or what is wrong with it."""
+
+    name: str
+    pixels: UInt8[np.ndarray, "h w 3"] | UnreadableImageError
+
+
+def photos_in(archive: Place, root: Place, column: str) -> Iterator[Photo]:
+    """Give an archive's photos in its order; where damage hides the rest, that is the last of them.
+
+    Raises:
+        OSError: the archive cannot be read, damaged or not: reading it again may help.
+    """
+    name = archive.relative_to(root).as_posix()
+    photos = _in_tar(archive) if archive.suffix.lower() == ".tar" else _in_parquet(archive, column)
+    try:
+        for inner, data in photos:
+            yield _decoded(f"{name}/{inner}", data)
+    except _DamagedError as error:
+        yield Photo(name, UnreadableImageError(f"{one_line(archive)}: {error}"))
+
+
+def check_parquet() -> None:
+    """Raise ValueError if what reads Parquet is not installed."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ValueError("Parquet needs pyarrow, which is not installed: pip install 'tvt-jax[parquet]'")
+
+
+class _DamagedError(ValueError):
+    """What follows in an archive is lost."""
+
+
+Found = Iterator[tuple[str, bytes | str]]
+"""Names, each with the bytes of an image, or with what is wrong."""
+
+
+def _decoded(name: str, data: bytes | str) -> Photo:
+    if isinstance(data, str):
+        return Photo(name, UnreadableImageError(f"{one_line(name)}: {data}"))
+    try:
+        return Photo(name, decode_image(data, name))
+    except UnreadableImageError as error:
+        return Photo(name, error)
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header. Damage is an error: tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        # What is no number or no text in a header comes as it is.
+        except (tarfile.HeaderError, ValueError, LookupError, OverflowError) as error:
+            raise tarfile.ReadError(f"{error} at byte {archive.offset}") from error
+
+
+def _in_tar(path: Place) -> Found:
+    read = 0
+    try:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r|", tarinfo=_Header) as archive:
+            for member in archive:
+                name = PurePosixPath(member.name)
+                if is_image(name) and not any(part.startswith(".") and part != ".." for part in name.parts):
+                    yield member.name, _content(archive, member)
+                read += 1
+    except tarfile.TarError as error:
+        raise _DamagedError(f"cut off or damaged after {read} members, the rest is lost: {error}") from error
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | str:
+    if member.size > LARGEST_MEMBER:
+        return f"{member.size} bytes are no photo"
+    if not member.isreg():
+        return "a link, folder or device, not a file"
+    file = archive.extractfile(member)
+    return file.read() if file else "not a file"
+
+
+def _in_parquet(path: Place, column: str) -> Found:
+    import pyarrow
+    from pyarrow import parquet
+
+    read = 0
+    try:
+        with path.open("rb") as file:
+            table = parquet.ParquetFile(file)
+            names = table.schema_arrow.names
+            if column not in names:
+                raise _DamagedError(f"no column {column}; --column may be one of {', '.join(names)}")
+            batches = table.iter_batches(_ROWS, columns=[column])
+            for row in (row for batch in batches for row in batch.column(0)):
+                yield str(read), _bytes_of(row.as_py())
+                read += 1
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # the system's, which pyarrow's own for damage does not have
+            raise
+        raise _DamagedError(f"damaged after {read} rows, the rest is lost: {error}") from error
+
+
+def _bytes_of(row: Any) -> bytes | str:
+    data = row.get("bytes") if isinstance(row, dict) else row
+    if isinstance(data, bytes):
+        return data
+    if isinstance(row, dict) and row.get("path"):
+        return f"names {one_line(str(row['path']))}, but the image is not in the file"
+    return "no image" if data is None else f"{type(data).__name__}, not the bytes of an image"
