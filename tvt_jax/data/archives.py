@@ -3,6 +3,7 @@
 import importlib.util
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -102,24 +103,37 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | str:
 
 
 def _in_parquet(path: Place, column: str) -> Found:
-    import pyarrow
     from pyarrow import parquet
 
-    read = 0
+    with path.open("rb") as file:
+        with _damage("damaged"):
+            table = parquet.ParquetFile(file, page_checksum_verification=True)
+        if column not in (names := table.schema_arrow.names):
+            raise _DamagedError(f"no column {column}; --column may be one of {', '.join(names)}")
+        end = 0
+        for group in range(table.num_row_groups):
+            number, end = end, end + table.metadata.row_group(group).num_rows
+            try:
+                with _damage(f"damaged, and lost with what follows before row {end}"):
+                    for batch in table.iter_batches(_ROWS, [group], [column]):
+                        for row in batch.column(0):
+                            yield str(number), _bytes_of(row.as_py())
+                            number += 1
+            except _DamagedError as error:
+                yield str(number), str(error)
+
+
+@contextmanager
+def _damage(what: str) -> Iterator[None]:
+    """Raise _DamagedError for what pyarrow raises, but not for the system's errors: reading again may help there."""
+    import pyarrow
+
     try:
-        with path.open("rb") as file:
-            table = parquet.ParquetFile(file)
-            names = table.schema_arrow.names
-            if column not in names:
-                raise _DamagedError(f"no column {column}; --column may be one of {', '.join(names)}")
-            batches = table.iter_batches(_ROWS, columns=[column])
-            for row in (row for batch in batches for row in batch.column(0)):
-                yield str(read), _bytes_of(row.as_py())
-                read += 1
+        yield
     except (pyarrow.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno:  # the system's, which pyarrow's own for damage does not have
+        if isinstance(error, OSError) and error.errno:
             raise
-        raise _DamagedError(f"damaged after {read} rows, the rest is lost: {error}") from error
+        raise _DamagedError(f"{what}: {error}") from error
 
 
 def _bytes_of(row: Any) -> bytes | str:

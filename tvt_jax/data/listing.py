@@ -13,6 +13,7 @@ from tvt_jax.place import Place, in_bucket, place
 LIST_SUFFIX = ".txt"
 
 _PIECE = 1 << 24
+_NOTHING = np.empty(0, np.uint8)
 
 
 class ImageList(Sequence[Place]):
@@ -25,11 +26,10 @@ class ImageList(Sequence[Place]):
     """
 
     def __init__(self, path: Place) -> None:
-        if not path.is_file() or not path.stat().st_size:
-            raise FileNotFoundError(f"there is no list of images {path}, or it is empty; give one path a line")
         self.path = path
-        local = isinstance(path, Path)
-        self._text = np.memmap(path, np.uint8, "r") if local else np.frombuffer(path.read_bytes(), np.uint8)
+        self._text = _read(path) if path.is_file() else _NOTHING
+        if not len(self._text):
+            raise FileNotFoundError(f"there is no list of images {path}, or it is empty; give one path a line")
         ends = np.append(_line_breaks(self._text), len(self._text))
         starts = np.append(0, ends[:-1] + 1)
         filled = ends > starts
@@ -57,6 +57,12 @@ class ImageList(Sequence[Place]):
     def sha256(self) -> str:
         """Hash the text."""
         return hashlib.sha256(self._text.data).hexdigest()
+
+
+def _read(path: Place) -> np.ndarray:
+    if not isinstance(path, Path):
+        return np.frombuffer(path.read_bytes(), np.uint8)
+    return np.memmap(path, np.uint8, "r") if path.stat().st_size else _NOTHING
 
 
 def _line_breaks(text: np.ndarray) -> np.ndarray:
