@@ -1,5 +1,8 @@
 """Data and models in a bucket, an emulator's: the same as on disk."""
 
+import importlib.util
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import tvt_jax
 from tests.buckets import bucket  # noqa: F401
 from tvt_jax.data.pipeline import DataConfig, make_iterator
 from tvt_jax.data.prepare import PrepareConfig, prepare
+from tvt_jax.files import files_below
 from tvt_jax.inference.mark import recipe_of
 from tvt_jax.inference.upscaler import PRETRAINED
 from tvt_jax.place import place
@@ -97,6 +101,8 @@ def test_archives_and_lists_in_a_bucket_are_prepared_by_shards(bucket, photos, t
                 PrepareConfig(images=Path(f"{bucket}/{remote}"), out=out["bucket"], shard=shard, **settings)
             )
         assert there == here
+    listed = DataConfig(path=f"{bucket}/listed/photos.txt", crop=16, batch=4)
+    assert_same(DataConfig(path=str(photos / "hr"), crop=16, batch=4), listed)
 
 
 def test_a_list_may_name_what_lies_in_a_bucket(bucket, photos):  # noqa: F811
@@ -106,3 +112,19 @@ def test_a_list_may_name_what_lies_in_a_bucket(bucket, photos):  # noqa: F811
         DataConfig(path=str(photos / "hr"), crop=16, batch=4),
         DataConfig(path=str(photos / "list.txt"), crop=16, batch=4),
     )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("apache_beam") is None, reason="apache-beam is not installed")
+def test_beams_workers_read_and_write_a_bucket(bucket, photos):  # noqa: F811
+    upload(photos / "hr", f"{bucket}/beam/hr")
+    options = "--runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_processing"
+    settings = f"--images {bucket}/beam/hr --crop 32 --stride 16 --photos-per-part 1".split()
+    for out, words in ((photos / "tiles", []), (f"{bucket}/beam/tiles", [f"--beam={options}"])):
+        command = [sys.executable, "-m", "tvt_jax.data.prepare", "--out", out, *settings, *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    here, there = (
+        {path.relative_to(out).as_posix(): path.read_bytes() for path in files_below(out)}
+        for out in (photos / "tiles", place(f"{bucket}/beam/tiles"))
+    )
+    assert here == there != {}

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -123,6 +124,13 @@ def test_a_part_that_was_cut_off_is_no_part(photos: Path):
     assert prepare(replace(config(photos, "tiles"), shard="0/6")) is None
     prepare(replace(config(photos, "tiles"), shard="2/6"))
     assert contents(photos, "tiles") == contents(photos, "one")
+
+
+def test_a_part_under_way_is_not_trained_on(photos: Path):
+    prepare(config(photos, "tiles"))
+    tiles = len(open_source(photos.parent / "tiles"))
+    shutil.copytree(photos.parent / "tiles/part_00002", photos.parent / "tiles/.part_00002.abcdefgh.part")
+    assert len(open_source(photos.parent / "tiles")) == tiles
 
 
 @pytest.mark.parametrize("shard", ["4/4", "1", "-1/4", "0/0", "a/b"])

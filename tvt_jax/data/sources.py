@@ -158,7 +158,8 @@ def open_source(path: str | Path) -> ReadableSource:
         local_only(folder)  # the arrays of text are mapped into memory
         return ReadableSource(open_text(Path(folder)))
     # TFDS puts a data set into NAME/VERSION/ and marks it with this file.
-    tiles = [file.parent for file in files_below(folder) if file.name == "features.json"]
+    found = [file for file in files_below(folder) if file.name == "features.json"]
+    tiles = [file.parent for file in found if is_shown(file, folder)]  # a part under way is hidden
     manifest = folder / MANIFEST
     if tiles and manifest.exists():
         if not json.loads(manifest.read_text()).get("complete"):
