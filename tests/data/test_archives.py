@@ -2,8 +2,10 @@
 
 import importlib.util
 import io
+import os
 import tarfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,16 @@ def test_what_is_no_archive_is_named(tmp_path: Path, name: str, content: bytes):
     counts, (message,) = told(tmp_path / "tar")
     assert counts["photos"] == 1 and counts["unreadable"] == 1
     assert name in message and "damaged" in message
+
+
+def test_a_pipe_is_not_waited_for_and_a_missing_archive_ends_the_command(tmp_path: Path):
+    write_tar(tmp_path / "tar/good.tar", [member("0.png", PHOTOS[0])])
+    os.mkfifo(tmp_path / "tar/pipe.tar")
+    counts, (message,) = told(tmp_path / "tar")
+    assert counts["photos"] == 1 and message.endswith("pipe.tar: not a file")
+    (tmp_path / "tar/gone.tar").symlink_to(tmp_path / "gone.tar")
+    with pytest.raises(FileNotFoundError, match=r"gone\.tar"):
+        prepare(replace(config(tmp_path / "tar"), out=tmp_path / "other"))
 
 
 def test_bad_rows_of_parquet_are_named_and_the_others_taken(tmp_path: Path):

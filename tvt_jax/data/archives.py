@@ -4,7 +4,7 @@ import importlib.util
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,9 @@ def photos_in(archive: Place, root: Place, column: str) -> Iterator[Photo]:
         OSError: the archive cannot be read, damaged or not: reading it again may help.
     """
     name = archive.relative_to(root).as_posix()
+    if isinstance(archive, Path) and archive.exists() and not archive.is_file():  # a named pipe would be waited for
+        yield Photo(name, UnreadableImageError(f"{one_line(archive)}: not a file"))
+        return
     photos = _in_tar(archive) if archive.suffix.lower() == ".tar" else _in_parquet(archive, column)
     try:
         for inner, data in photos:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from tvt_jax.data.archives import ARCHIVE_SUFFIXES, Photo, check_parquet, photos_in
 from tvt_jax.data.listing import ImageList
-from tvt_jax.data.sources import UnreadableImageError, images_at, is_shown, read_image
-from tvt_jax.files import files_below, sizes
+from tvt_jax.data.sources import IMAGE_SUFFIXES, UnreadableImageError, images_at, is_image, read_image
+from tvt_jax.files import sizes
 from tvt_jax.place import Place
 
 
@@ -24,7 +24,7 @@ class Part(NamedTuple):
     def photos(self) -> Iterator[Photo]:
         """Read them one after the other."""
         for file in self.files[self.first : self.end]:
-            if file.suffix.lower() in ARCHIVE_SUFFIXES:
+            if _is_archive(file):
                 yield from photos_in(file, self.root, self.column)
             else:
                 yield _photo(file, self.root)
@@ -44,10 +44,8 @@ def find_photos(images: Place, photos_per_part: int, column: str) -> Photos:
         FileNotFoundError: There is nothing.
         ValueError: There are both images and archives, or what reads them is not installed.
     """
-    archives = _archives(images)
-    if any(archive.suffix.lower() == ".parquet" for archive in archives):
-        check_parquet()
-    files = archives or images_at(images)
+    files = images_at(images, IMAGE_SUFFIXES | ARCHIVE_SUFFIXES)
+    archives = [] if isinstance(files, ImageList) else _archives(images, files)
     root = images.parent if isinstance(files, ImageList) else images
     step = 1 if archives else photos_per_part
     starts = range(0, len(files), step)
@@ -55,23 +53,20 @@ def find_photos(images: Place, photos_per_part: int, column: str) -> Photos:
     return Photos(parts, _fingerprint(root, files))
 
 
-def _archives(images: Place) -> list[Place]:
-    """List the archives below a folder."""
-    if not images.is_dir():
-        return []
-    archives = [
-        file for file in files_below(images) if file.suffix.lower() in ARCHIVE_SUFFIXES and is_shown(file, images)
-    ]
-    if archives and (loose := _first_image(images)):
-        raise ValueError(f"{images} holds both images ({loose}) and archives ({archives[0]}): name a folder of either")
+def _archives(images: Place, files: Sequence[Place]) -> list[Place]:
+    archives = [file for file in files if _is_archive(file)]
+    loose = [file for file in files if is_image(file)]
+    if archives and loose:
+        raise ValueError(
+            f"{images} holds both images ({loose[0]}) and archives ({archives[0]}): name a folder of either"
+        )
+    if any(archive.suffix.lower() == ".parquet" for archive in archives):
+        check_parquet()
     return archives
 
 
-def _first_image(images: Place) -> Place | None:
-    try:
-        return images_at(images)[0]
-    except FileNotFoundError:
-        return None
+def _is_archive(file: Place) -> bool:
+    return file.suffix.lower() in ARCHIVE_SUFFIXES
 
 
 def _fingerprint(root: Place, files: Sequence[Place]) -> dict[str, int | str]:

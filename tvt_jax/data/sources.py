@@ -190,13 +190,13 @@ def by_partner_name(files: Iterable[Place], root: Place, scale: int) -> dict[str
     return named
 
 
-def images_at(path: Place) -> Sequence[Place]:
+def images_at(path: Place, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Sequence[Place]:
     """Give the images that a list names, as it orders them, or those below a folder."""
-    return ImageList(path) if path.suffix == LIST_SUFFIX and not path.is_dir() else list_images(path)
+    return ImageList(path) if path.suffix == LIST_SUFFIX and not path.is_dir() else list_images(path, suffixes)
 
 
-def list_images(path: Place) -> list[Place]:
-    """List all image files below a folder, sorted by path; pass by what is hidden, and links to folders.
+def list_images(path: Place, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Place]:
+    """List all files with these endings below a folder, sorted by path; pass by what is hidden, and links to folders.
 
     What cannot be read is listed too, even a folder that cannot be looked into: `read_image` says what is wrong.
 
@@ -204,7 +204,8 @@ def list_images(path: Place) -> list[Place]:
         FileNotFoundError: There is no such folder, or nothing in it.
     """
     if not isinstance(path, Path):
-        return _require_images(path, [file for file in files_below(path) if is_image(file) and is_shown(file, path)])
+        found = [file for file in files_below(path) if file.suffix.lower() in suffixes and is_shown(file, path)]
+        return _require_images(path, found, suffixes)
     if not path.is_dir():
         raise FileNotFoundError(
             f"there is no folder {path}; give one with images, or tiles made by tvt_jax.data.prepare"
@@ -214,7 +215,7 @@ def list_images(path: Place) -> list[Place]:
     for folder, below, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
         below[:] = [name for name in below if not name.startswith(".")]
         files += [Path(folder, name) for name in names if not name.startswith(".")]
-    return _require_images(path, sorted([file for file in files if is_image(file)] + closed))
+    return _require_images(path, sorted([file for file in files if file.suffix.lower() in suffixes] + closed), suffixes)
 
 
 def is_image(name: PurePath) -> bool:
@@ -227,9 +228,9 @@ def is_shown(file: Place, root: Place) -> bool:
     return not any(part.startswith(".") for part in file.relative_to(root).parts)
 
 
-def _require_images(path: Place, images: Sequence[Place]) -> list[Place]:
+def _require_images(path: Place, images: Sequence[Place], suffixes: frozenset[str]) -> list[Place]:
     if not images:
-        raise FileNotFoundError(f"no images below {path} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
+        raise FileNotFoundError(f"no images below {path} (looked for {' '.join(sorted(suffixes))})")
     return list(images)
 
 
