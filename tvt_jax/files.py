@@ -141,7 +141,9 @@ def files_below(folder: Place) -> list[Place]:
     """List all files below a folder, sorted, at any depth; there need be none."""
     if not isinstance(folder, Path):
         return list(bucket.files_below(folder))
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    # Unlike rglob, it passes by a folder that another process takes away meanwhile.
+    files = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in files if path.is_file())
 
 
 def sizes(folder: Place, files: Iterable[Place]) -> list[int | None]:

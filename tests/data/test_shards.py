@@ -126,6 +126,15 @@ def test_a_part_that_was_cut_off_is_no_part(photos: Path):
     assert contents(photos, "tiles") == contents(photos, "one")
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe"])
+def test_a_part_that_says_nothing_is_written_anew(photos: Path, damage: bytes):
+    prepare(config(photos, "tiles"))
+    before = contents(photos, "tiles")
+    (photos.parent / "tiles/part_00002/part.json").write_bytes(damage)
+    prepare(config(photos, "tiles"))
+    assert contents(photos, "tiles") == before
+
+
 def test_a_part_under_way_is_not_trained_on(photos: Path):
     prepare(config(photos, "tiles"))
     tiles = len(open_source(photos.parent / "tiles"))

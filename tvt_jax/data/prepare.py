@@ -102,7 +102,7 @@ class Preparation:
     def write(self, number: int) -> None:
         """Write a part, unless it is there and its checksums are right."""
         folder = self._folder(number)
-        if (folder / PART).exists() and _told(folder)["sha256"] == checksums(folder):
+        if _is_whole(folder):
             return
         if (self._manifest() or {}).get("complete"):
             self._save({}, [])
@@ -166,6 +166,13 @@ def prepare(config: PrepareConfig) -> Manifest | None:
 def _mine(shard: str, parts: int) -> range:
     first, step = (int(number) for number in shard.split("/"))
     return range(first, parts, step)
+
+
+def _is_whole(folder: Place) -> bool:
+    try:
+        return _told(folder)["sha256"] == checksums(folder)
+    except (FileNotFoundError, ValueError):  # not there, or damaged itself
+        return False
 
 
 def _told(folder: Place) -> dict[str, Any]:
