@@ -102,6 +102,29 @@ def test_when_a_process_has_an_error_the_other_ends(images, tmp_path):
         end(processes)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("counts", "shards", "told"),
+    [
+        ((2, 2), "--config.data_shards=2", "2 devices of process 0 but 0 of process 1"),
+        ((2, 1), "--config.data_shards=0", "2 devices of process 0 but 1 of process 1"),
+    ],
+)
+def test_processes_with_unequal_parts_end_in_a_sentence(counts, shards, told, images, tmp_path):
+    address = f"localhost:{free_port()}"
+    processes = [
+        run(tmp_path / "w", images, count, f"--coordinator={address}", "--processes=2", f"--process={i}", shards)
+        for i, count in enumerate(counts)
+    ]
+    try:
+        for process in processes:
+            _, error = process.communicate(timeout=100)
+            assert process.returncode == 1
+            assert f"error: a mesh of data_shards={shards[-1]} x fsdp_shards=1 has {told}, and each must" in error
+    finally:
+        end(processes)
+
+
 def assert_ends(process):
     """Within the minute of the heartbeat and some more: by jax, or by the error of a step, whichever is first."""
     _, error = process.communicate(timeout=90)

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from tvt_jax.data.pipeline import make_iterator
 from tvt_jax.files import write_whole
@@ -50,6 +51,7 @@ def train(config: TrainConfig, workdir: Place, profiled: range | None = None) ->
         ValueError: the config does not fit the devices, the data or the checkpoint.
     """
     wandb_run.check(config)
+    _mesh(config)  # what does not fit is refused before other processes are asked for anything
     prepare(workdir)
     check_shared(workdir)
     with locked(workdir) if jax.process_index() == 0 else nullcontext(lambda: None) as check:
@@ -170,10 +172,15 @@ def _loop(
 
 def _program(config: TrainConfig) -> tuple[Program, Any]:
     """Load what the stage starts from, and make the program; return both."""
-    mesh = make_mesh(config.data_shards, config.fsdp_shards)
-    check_devices(config, mesh.size, jax.process_count())
+    mesh = _mesh(config)
     loaded = config.stage.load()
     return Program(config, mesh, loaded), loaded
+
+
+def _mesh(config: TrainConfig) -> Mesh:
+    mesh = make_mesh(config.data_shards, config.fsdp_shards)
+    check_devices(config, mesh.size, jax.process_count())
+    return mesh
 
 
 def _resume(
