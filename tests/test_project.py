@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "tvt_jax.colour": (),
     "tvt_jax.diffusion": (),
     "tvt_jax.compilation_cache": (),
+    "tvt_jax.slider": (),
     "tvt_jax.models": (),
     "tvt_jax.losses": ("models",),
     "tvt_jax.metrics": ("models", "pixels"),
@@ -53,7 +54,8 @@ MAY_IMPORT = {
         *("train.state", "data", "model_folder", "metrics"),
         *("place", "bucket", "files", "pixels", "compilation_cache"),
     ),
-    "tvt_jax.evaluation": ("inference", "metrics", "data", "train", "place", "files", "hub", "compilation_cache"),
+    "tvt_jax.evaluation": ("inference", "metrics", "data", "train", "place", "files", "hub", "compilation_cache", "slider"),
+    "tvt_jax.serve": ("inference", "model_folder", "hub", "place", "colour", "slider"),
     "tvt_jax.cli": (),
     "configs": ("data", "losses", "models", "stages", "train.config"),
     "benchmarks": (
