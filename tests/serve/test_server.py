@@ -167,7 +167,7 @@ def test_what_is_too_large_gets_a_sentence(serving):
     # Told by the header alone: a bomb is not decoded.
     header = b"IHDR" + struct.pack(">2I5B", 65535, 65535, 8, 0, 0, 0, 0)
     bomb = png(photo())[:12] + header + struct.pack(">I", zlib.crc32(header)) + png(photo())[33:]
-    assert "has 4.29e+03 megapixels" in error_of(upload(client, bomb), 422)
+    assert "has 4295 megapixels" in error_of(upload(client, bomb), 422)
     assert "more than 4 MB" in error_of(upload(client, bytes(5_000_000)), 413)
     key = upload(client, png(photo(30, 30)), "a.webp").json()["key"]
     assert "too large to be enlarged 8 times: choose 4.2 or less" in error_of(start(client, key, scale=8), 422)

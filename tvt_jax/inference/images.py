@@ -1,6 +1,7 @@
 """Reading pictures: every kind people have, as arrays of 8 or 16 bits, with nothing lost on the way that matters."""
 
 import io
+import struct
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,7 +85,11 @@ def size_in(stream: Stream) -> tuple[int, int] | None:
     """Height and width of the picture in an open file, as `size_of`."""
     # Decoders raise whatever they like on a broken file, and reading it whole tells what is wrong.
     with suppress(Exception), warnings.catch_warnings(action="ignore"):
-        if stream.read(4) in TIFF_SIGNATURES:
+        header = stream.read(24)
+        if header.startswith(png.SIGNATURE) and header[12:16] == b"IHDR":
+            width, height = struct.unpack(">2I", header[16:])
+            return height, width
+        if header.startswith(TIFF_SIGNATURES):
             # Pillow doesn't know them all.
             with tifffile.TiffFile(stream) as file:
                 return file.pages.first.imagelength, file.pages.first.imagewidth

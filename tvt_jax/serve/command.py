@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
+from PIL import Image
 
 from tvt_jax.place import check
 
@@ -62,6 +63,8 @@ def serve(
     from tvt_jax.serve.server import Limits, make_app
 
     limits = Limits(megapixels=max_megapixels, keep=60 * keep_minutes)
+    # Sizes are looked at before anything is decoded; this is for headers that lie.
+    Image.MAX_IMAGE_PIXELS = int(max_megapixels * 1e6)
     app = make_app(load_models(model, tile=tile, dtype=dtype), host, limits)
     # uvicorn ends its server first, then raises the signal anew: it shall end as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

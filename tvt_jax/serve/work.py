@@ -85,7 +85,7 @@ def check_picture(data: bytes, name: str, megapixels: float) -> None:
         size = size_in(io.BytesIO(data))
     if size and size[0] * size[1] > megapixels * 1e6:
         pixels = size[0] * size[1] / 1e6
-        raise ValueError(f"{name} has {pixels:.3g} megapixels, and this page takes {megapixels:g}: shrink or cut it")
+        raise ValueError(f"{name} has {pixels:.4g} megapixels, and this page takes {megapixels:g}: shrink or cut it")
 
 
 def check_result(height: int, width: int, name: str, scale: Scale, megapixels: float) -> None:
