@@ -104,11 +104,11 @@ def test_a_picture_expires_after_its_page_was_last_heard_of_and_sooner_after_its
     for now[0] in (290.0, 310.0, 590.0, 610.0):
         store.of("kept"), store.of("downloaded")
         store.sweep()
-        present = {held.visitor for held in (kept, left, downloaded) if not held.data.file.closed}
+        present = {held.visitor for held in (kept, left, downloaded) if not held.data.closed}
         expected = {290: {"kept", "left", "downloaded"}, 310: {"kept", "left"}, 590: {"kept", "left"}, 610: {"kept"}}
         assert present == expected[now[0]]
     store.close()
-    assert kept.data.file.closed
+    assert kept.data.closed
 
 
 def test_the_server_sweeps(serving):

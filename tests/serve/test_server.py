@@ -311,3 +311,12 @@ def test_only_so_many_are_held(client, monkeypatch):
 
 def test_limits_go_by_megapixels():
     assert module.Limits(megapixels=24.0).bytes == 24_000_000 * 8 + (4 << 20)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+def test_a_full_machine_is_told(client, monkeypatch, error):
+    def fail(self, data):
+        raise error
+
+    monkeypatch.setattr("tvt_jax.serve.blob.Blob.append", fail)
+    assert "the server has no room for this: " in error_of(upload(client), 507)

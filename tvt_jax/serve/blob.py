@@ -3,6 +3,8 @@
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
 _CHUNK = 1 << 20
 
@@ -10,20 +12,32 @@ _CHUNK = 1 << 20
 class Blob:
     """A file without a name, which several threads may read."""
 
-    def __init__(self, data: bytes | memoryview = b"") -> None:
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115, it is open for as long as the bytes are wanted
+    def __init__(self, data: bytes = b"") -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115, it is open for as long as the bytes are wanted
         self._lock = threading.Lock()
-        self.append(data)
+        try:
+            self.append(data)
+        except BaseException:
+            self.close()
+            raise
 
-    def append(self, data: bytes | memoryview) -> None:
+    def append(self, data: bytes) -> None:
         """Write at the end."""
+        with self.opened() as file:
+            file.seek(0, 2)
+            file.write(data)
+
+    @contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        """Give the file, at its beginning, to one thread at a time."""
         with self._lock:
-            self.file.seek(0, 2)
-            self.file.write(data)
+            self._file.seek(0)
+            yield self._file
 
     def read(self) -> bytes:
         """Read all of it."""
-        return b"".join(self.chunks())
+        with self.opened() as file:
+            return file.read()
 
     def chunks(self) -> Iterator[bytes]:
         """Read it piece by piece."""
@@ -32,16 +46,17 @@ class Blob:
             yield data
             position += len(data)
 
-    def __len__(self) -> int:
-        with self._lock:
-            return self.file.seek(0, 2)
+    @property
+    def closed(self) -> bool:
+        """Whether it is freed."""
+        return self._file.closed
 
     def close(self) -> None:
         """Free it."""
         with self._lock:
-            self.file.close()
+            self._file.close()
 
     def _at(self, position: int) -> bytes:
-        with self._lock:
-            self.file.seek(position)
-            return self.file.read(_CHUNK)
+        with self.opened() as file:
+            file.seek(position)
+            return file.read(_CHUNK)

@@ -6,7 +6,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 from PIL import Image
@@ -55,17 +55,21 @@ def serve(
         check(path, "gs", "hf")
     if max_megapixels <= 0 or keep_minutes <= 0:
         raise ValueError(f"max_megapixels={max_megapixels:g} and keep_minutes={keep_minutes:g} must be more than 0")
-    listener = _listen(host, port)
+    limits = {"megapixels": max_megapixels, "keep": 60 * keep_minutes}
+    with _listen(host, port) as listener:
+        _run(listener, host, model, limits, tile=tile, dtype=dtype)
+
+
+def _run(listener: socket.socket, host: str, paths: tuple[Path, ...], limits: dict[str, float], **options: Any) -> None:
     # Imported here because jax takes a second to load, and --help shouldn't.
     import uvicorn
 
     from tvt_jax.serve.models import load_models
     from tvt_jax.serve.server import Limits, make_app
 
-    limits = Limits(megapixels=max_megapixels, keep=60 * keep_minutes)
     # Sizes are looked at before anything is decoded; this is for headers that lie.
-    Image.MAX_IMAGE_PIXELS = int(max_megapixels * 1e6)
-    app = make_app(load_models(model, tile=tile, dtype=dtype), host, limits)
+    Image.MAX_IMAGE_PIXELS = int(limits["megapixels"] * 1e6)
+    app = make_app(load_models(paths, **options), host, Limits(**limits))
     # uvicorn ends its server first, then raises the signal anew: it shall end as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"open {_address(listener)} in a browser; Ctrl-C ends it", flush=True)
@@ -75,10 +79,12 @@ def serve(
 
 def _listen(host: str, port: int) -> socket.socket:
     """Take the port before anything is loaded."""
+    if not 0 <= port < 2**16:
+        raise ValueError(f"port={port} is out of range, use 1 to 65535, or 0 for one that is free")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ValueError(f"can't listen at {host}, port {port} ({error}): choose another --port, or --host") from None
 
 

@@ -1,6 +1,7 @@
 """What keeps other sites out: a page anywhere can have its visitor's browser ask a server on loopback."""
 
 import socket
+from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -54,10 +55,13 @@ class Guard:
         return ""
 
     def _is_ours(self, host: str) -> bool:
-        """Tell names of this machine, and addresses in numbers, from names that a stranger may have pointed at it."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
+        """Tell this machine's names, and addresses in numbers, from names that a stranger may have pointed at it."""
+        name = None
+        with suppress(ValueError):
+            name = urlsplit(f"//{host}").hostname
+        if not name:
+            return False
+        with suppress(ValueError):
             ip_address(name)
-        except ValueError:
-            return host.rpartition(":")[0].lower() in self._names or host.lower() in self._names
-        return True
+            return True
+        return name in self._names

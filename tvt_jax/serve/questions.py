@@ -72,4 +72,16 @@ def _refuse_full(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"{MOST} pictures are held already: try again later"}, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-REFUSALS: Any = {HTTPException: _refuse, ValueError: _refuse_value, KeyError: _refuse_unknown, Full: _refuse_full}
+def _refuse_for_room(request: Request, error: Exception) -> Response:
+    why = getattr(error, "strerror", None) or "the memory is used up"
+    return JSONResponse({"error": f"the server has no room for this: {why}"}, HTTPStatus.INSUFFICIENT_STORAGE)
+
+
+REFUSALS: Any = {
+    HTTPException: _refuse,
+    ValueError: _refuse_value,
+    KeyError: _refuse_unknown,
+    Full: _refuse_full,
+    OSError: _refuse_for_room,
+    MemoryError: _refuse_for_room,
+}

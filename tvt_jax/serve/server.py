@@ -245,7 +245,7 @@ class _Server:
             told["job"] |= {"ahead": self._queue.ahead(job), "trial": job.ask.part is not None}
         if view:
             shown = {"height": view.size[0], "width": view.size[1], "share": view.share, "part": view.part}
-            told["view"] = {"id": id(view), **shown}
+            told["view"] = {"id": held.views, **shown}
         return told | {"restored": held.restored is not None}
 
 

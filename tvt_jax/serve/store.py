@@ -28,6 +28,7 @@ class Held:
         warnings: about its file.
         until: when it is forgotten, by the store's clock.
         downloaded: whether it was, and is forgotten soon whatever its visitor does.
+        views: how many there were, the last included.
     """
 
     key: str
@@ -42,12 +43,14 @@ class Held:
     job: Job | None = None
     view: View | None = None
     restored: Restored | None = None
+    views: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closed: bool = False
 
     def finish(self, view: View, restored: Restored | None) -> None:
         """Take what a job made in place of what was there."""
         with self._lock:
+            self.views += 1
             old = [self.view, self.restored if restored else None]
             self.view, self.restored = view, restored or self.restored
             if self._closed:

@@ -124,15 +124,17 @@ def restore(data: bytes, name: str, ask: Ask, upscaler: Upscaler, report: Report
     shown = view(picture, pixels, ask.part)
     if ask.part is not None:
         return shown, None
-    stream = io.BytesIO()
-    np.save(stream, pixels)
-    return shown, Restored(ask=ask, pixels=Blob(stream.getbuffer()))
+    restored = Restored(ask=ask, pixels=Blob())
+    with restored.pixels.opened() as file:
+        np.save(file, pixels)
+    return shown, restored
 
 
 def write(data: bytes, name: str, restored: Restored, strength: Strength, fingerprint: str) -> bytes:
     """Give the file that a visitor downloads: in the picture's format, with its metadata, and marked."""
     picture = read(data, name)[0]
-    pixels = blend(np.load(io.BytesIO(restored.pixels.read())), picture.pixels, strength)
+    with restored.pixels.opened() as file:
+        pixels = blend(np.load(file), picture.pixels, strength)
     ask = restored.ask
     recipe = recipe_of(fingerprint, {"scale": ask.scale, "color_fix": ask.color_fix, "strength": strength})
     result = replace(picture, pixels=pixels, metadata=picture.metadata.marked(mark_for(recipe, data)))
@@ -145,7 +147,7 @@ def write(data: bytes, name: str, restored: Restored, strength: Strength, finger
 def pack(names: Iterable[str], files: Iterable[bytes]) -> Blob:
     """Put files into a zip, under names made distinct; they are compressed already."""
     packed = Blob()
-    with zipfile.ZipFile(packed.file, "w") as archive:
+    with packed.opened() as file, zipfile.ZipFile(file, "w") as archive:
         for name, data in zip(distinct(names), files, strict=True):
             archive.writestr(name, data)
     return packed

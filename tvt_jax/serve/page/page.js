@@ -82,7 +82,7 @@ function show(picture) {
   if (job?.error) card.find(".error").textContent = job.error;
   for (const name of [".try", ".restore"]) card.find(name).disabled = open;
   card.find(".download").hidden = !picture.restored;
-  card.find(".restore").classList.toggle("main", Boolean(view) && !picture.restored);
+  card.find(".restore").classList.toggle("main", (Boolean(view) || card.find(".try").hidden) && !picture.restored);
   card.find(".try").classList.toggle("main", !view);
   card.find(".download").classList.toggle("main", picture.restored);
   if (view && view.id !== card.shown) compare(card, view);
