@@ -309,8 +309,16 @@ def test_only_so_many_are_held(client, monkeypatch):
     assert "try again later" in error_of(upload(client), 503)
 
 
-def test_limits_go_by_megapixels():
-    assert module.Limits(megapixels=24.0).bytes == 24_000_000 * 8 + (4 << 20)
+def test_limits_are_the_documented_ones():
+    limits = module.Limits()
+    assert (limits.megapixels, limits.keep, limits.keep_downloaded) == (24, 600, 300)
+    assert limits.bytes == 24_000_000 * 8 + (4 << 20)
+    assert (work.TRIAL, views.SHOWN_PIXELS, store.MOST) == (256, 16_000_000, 200)
+
+
+def test_the_model_can_be_chosen(client, stepper):
+    restored(client, model="two")
+    assert stepper.seen == []
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])

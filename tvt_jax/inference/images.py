@@ -86,6 +86,7 @@ def size_in(stream: Stream) -> tuple[int, int] | None:
     # Decoders raise whatever they like on a broken file, and reading it whole tells what is wrong.
     with suppress(Exception), warnings.catch_warnings(action="ignore"):
         header = stream.read(24)
+        stream.seek(0)
         if header.startswith(png.SIGNATURE) and header[12:16] == b"IHDR":
             width, height = struct.unpack(">2I", header[16:])
             return height, width
@@ -93,7 +94,6 @@ def size_in(stream: Stream) -> tuple[int, int] | None:
             # Pillow doesn't know them all.
             with tifffile.TiffFile(stream) as file:
                 return file.pages.first.imagelength, file.pages.first.imagewidth
-        stream.seek(0)
         image = _open(stream)
         return image.height, image.width
     return None
