@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from tvt_jax.colour import COLOR_FIXES, ColorFix
@@ -84,4 +84,5 @@ REFUSALS: Any = {
     Full: _refuse_full,
     OSError: _refuse_for_room,
     MemoryError: _refuse_for_room,
+    ClientDisconnect: _refuse_value,
 }

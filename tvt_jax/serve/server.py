@@ -1,6 +1,7 @@
 """The server: what its page asks for, and what it answers."""
 
 import asyncio
+import importlib.util
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ from tvt_jax.slider import SCRIPT, STYLE
 
 _PAGE = Path(__file__).parent / "page"
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_KINDS_READ = "JPEG PNG WebP TIFF AVIF BMP GIF".split()
 # 16 bits of four channels, uncompressed; and what else a file may tell.
 _BYTES_PER_PIXEL = 8
 _SPARE_BYTES = 4 << 20
@@ -117,6 +119,7 @@ class _Server:
             {
                 "visitor": secrets.token_urlsafe(16),
                 "models": models,
+                "kinds": _KINDS_READ + ["HEIC"] * (importlib.util.find_spec("pillow_heif") is not None),
                 "colorFixes": list(COLOR_FIXES),
                 "megapixels": self._limits.megapixels,
                 "bytes": self._limits.bytes,

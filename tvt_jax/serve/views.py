@@ -52,17 +52,16 @@ def view(picture: Picture, result: UInt[np.ndarray, "H W c"], part: tuple[int, i
     """Lay a picture, or a part of one, and what was made of it over each other."""
     size = (result.shape[0], result.shape[1])
     share = min(1.0, (SHOWN_PIXELS / (size[0] * size[1])) ** 0.5)
-    shown = (max(1, int(size[1] * share)), max(1, int(size[0] * share)))
-    before, after = (
-        _png(pixels, shown, picture.icc_profile) for pixels in (enlarge(to_8_bits(picture.pixels), size), result)
-    )
-    return View(before=before, after=after, size=size, share=share, part=part)
+    shown = (max(1, int(size[0] * share)), max(1, int(size[1] * share)))
+    before, after = _opaque(enlarge(to_8_bits(picture.pixels), shown)), _opaque(result)
+    if share < 1:
+        # Shrunk by whole pixels first: the result may have hundreds of megapixels.
+        after = after.resize(shown[::-1], Image.Resampling.LANCZOS, reducing_gap=2)
+    pngs = [_png(image, picture.icc_profile) for image in (before, after)]
+    return View(before=pngs[0], after=pngs[1], size=size, share=share, part=part)
 
 
-def _png(pixels: UInt[np.ndarray, "h w c"], size: tuple[int, int], icc_profile: bytes | None) -> Blob:
-    image = _opaque(pixels)
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.LANCZOS)
+def _png(image: Image.Image, icc_profile: bytes | None) -> Blob:
     stream = io.BytesIO()
     # Half a second for 16 megapixels, where the default level takes several.
     image.save(stream, "PNG", compress_level=1, icc_profile=icc_profile)

@@ -63,7 +63,7 @@ async function add(files) {
 }
 
 function tellLimits() {
-  find("limits").textContent = `JPEG, PNG, WebP, TIFF, AVIF, HEIC, up to ${about.megapixels} megapixels each`;
+  find("limits").textContent = `${about.kinds.join(", ")}, up to ${about.megapixels} megapixels each`;
 }
 
 // Puts what the server told of a picture onto the page.
