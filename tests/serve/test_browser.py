@@ -117,7 +117,7 @@ def test_a_photo_s_way(visit, stepper, width):
         # JPEG's own loss; what is restored is brighter by 64 levels on average.
         assert abs(np.asarray(image, float).mean() - np.asarray(expected, float).mean()) < 1
     card.locator(".remove").click()
-    assert page.locator(".card").count() == 0
+    card.wait_for(state="detached")
 
 
 def try_a_part(page, card, stepper):
@@ -251,6 +251,8 @@ def test_errors_are_said_where_they_happen(visit, stepper):
     stepper.check_fits = fail
     page.get_by_text("Restore the whole photo").click()
     page.locator(".error", has_text="needs about 9.0 GB").wait_for()
+    # What was said before is not wiped by looking how pictures stand.
+    assert page.locator("#said").inner_text() == said
     assert page.locator(".restore").is_enabled()
 
 

@@ -8,7 +8,6 @@ function slider(name, width, height) {
   };
   const box = make("button", { type: "button", class: "pair", "aria-label": `magnify ${name}`, "aria-pressed": false });
   box.style.aspectRatio = `${width} / ${height}`;
-  box.style.setProperty("--ratio", width / height);
   const under = make("img", { alt: "", draggable: false }), over = make("img", { alt: "", class: "over", draggable: false });
   const range = make("input", { type: "range", min: 0, max: 100, step: "any", value: 50, class: "between", "aria-label": "share of the left picture" });
   box.append(under, over);

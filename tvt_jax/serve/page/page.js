@@ -4,6 +4,7 @@ const fixes = { adain: "match overall", wavelet: "match place by place", none: "
 const cards = new Map();  // key -> what is on the page of a picture
 let about = null;  // what the server told at the start
 let timer = 0;
+let lost = false;  // whether the server could not be reached when we last looked
 
 // Asks the server; throws an Error whose message is a sentence.
 async function ask(path, options = {}) {
@@ -166,6 +167,7 @@ function picker(card) {
 function compare(card, view) {
   const pane = card.find(".result"), { box, range, under, over } = slider(card.picture.name, view.width, view.height);
   card.shown = view.id;
+  pane.style.setProperty("--ratio", view.width / view.height);
   [under.src, over.src] = ["before", "after"].map((layer) => `api/pictures/${card.key}/${layer}?view=${view.id}`);
   [under.alt, over.alt] = [`${card.picture.name}, enlarged`, `${card.picture.name}, restored`];
   pane.querySelector(".shown").textContent = [view.part ? "part" : "whole", `${view.width} × ${view.height}`,
@@ -201,11 +203,13 @@ function wait() {
 async function look() {
   try {
     const told = await (await ask(`visitors/${about.visitor}`)).json(), keys = new Set(told.map(({ key }) => key));
-    find("said").textContent = "";
+    if (lost) find("said").textContent = "";
+    lost = false;
     for (const picture of told) if (cards.has(picture.key)) show(picture);
     for (const card of [...cards.values()]) if (!keys.has(card.key)) forgotten(card);
   } catch (error) {
     find("said").textContent = error.message;
+    lost = true;
   }
   wait();
 }
@@ -233,7 +237,7 @@ function choices() {
   find("colors").value = model.colorFix;
 }
 
-async function begin_page() {
+async function prepare() {
   about = await (await ask("start")).json();
   options(find("model"), about.models.map(({ name }) => [name, name]));
   options(find("scale"), [1, 1.5, 2, 3, 4, 6, 8].map((scale) => [scale, `${scale}×`]));
@@ -263,4 +267,4 @@ find("download-all").onclick = (event) => saying(find("said"), () => save(event.
 find("remove-all").onclick = () => saying(find("said"), async () => { for (const card of [...cards.values()]) await remove(card); });
 window.addEventListener("pagehide", () => { if (about) navigator.sendBeacon(`api/visitors/${about.visitor}/forget`); });
 window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
-saying(find("said"), begin_page);
+saying(find("said"), prepare);
