@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tvt_jax.train.config import TrainConfig
 
-_SOURCES = ("source", "vae_source", "prior_source", "student_source")
+SOURCES = ("source", "vae_source", "prior_source", "student_source")
 
 
 def places(config: TrainConfig, data: Path, runs: Path, depth: int = 1) -> dict[str, object]:
@@ -22,7 +22,7 @@ def places(config: TrainConfig, data: Path, runs: Path, depth: int = 1) -> dict[
         "evaluation.path": data / "photos" / "held_out",
         "evaluation.mixed": ((str(data / "text" / "held_out"), 1.0),),
     }
-    for name in _SOURCES:
+    for name in SOURCES:
         if path := getattr(config.stage, name, None):
             found[f"stage.{name}"] = runs.joinpath(*Path(path).parts[-1 - depth :])
     return found

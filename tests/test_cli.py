@@ -42,7 +42,7 @@ def test_one_picture(monkeypatch, capsys, tmp_path, model, photo):
 
 
 def test_all_options(monkeypatch, capsys, tmp_path, model, photo):
-    options = "--scale 4 --color-fix wavelet --tile 96 --dtype float32 --device-rows 1 --prompt".split()
+    options = "--scale 4 --strength .5 --color-fix wavelet --tile 96 --dtype float32 --device-rows 1 --prompt".split()
     status = tvt(monkeypatch, capsys, "upscale", photo, tmp_path / "a.png", "--model", model, *options, "a photo")
     assert status == (0, "", "")
 

@@ -118,6 +118,13 @@ def test_reads_what_diffusers_saves(folder: Path, model: ModelFolder, tmp_path: 
     assert_same(read.vae, model.vae)
 
 
+def test_a_cpu_takes_over_the_weights_that_were_read(folder: Path):
+    """A second copy of a large UNet would be 3.5 GB."""
+    (cpu,) = jax.devices("cpu")[:1]
+    for leaf in jax.tree.leaves(read_model(folder).unet):
+        assert jax.device_put(leaf, cpu).unsafe_buffer_pointer() == leaf.ctypes.data
+
+
 def test_a_middle_block_without_attention_is_told_from_none(tmp_path: Path):
     config = dataclasses.replace(VAE_D4, mid_block=True, mid_block_add_attention=False)
     params = random_params(AutoencoderKL(config), IMAGE)

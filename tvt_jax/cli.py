@@ -1,6 +1,7 @@
 """Real-world super-resolution in one step.
 
 tvt upscale     pictures, or whole folders of them
+tvt serve       a page to upscale them on
 tvt train       a stage
 tvt eval        a model, or any method's results
 tvt convert     PyTorch checkpoints into model folders, and back
@@ -18,6 +19,7 @@ from tvt_jax import __version__
 # Modules with main(words) -> exit status, imported when asked for: jax takes a second to load, and --help shouldn't.
 COMMANDS = {
     "upscale": "tvt_jax.inference.command",
+    "serve": "tvt_jax.serve.command",
     "train": "tvt_jax.train.command",
     "eval": "tvt_jax.evaluation.command",
     "convert": "convert.__main__",

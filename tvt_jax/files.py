@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -137,21 +137,28 @@ def _locked(folder: Path) -> int | None:
     return descriptor
 
 
-@contextmanager
-def written_locally(folder: Place) -> Iterator[Path]:
-    """Give the folder itself, or where it lies in a bucket one of this machine whose files are copied there at last."""
-    if isinstance(folder, Path):
-        yield folder
-        return
-    with bucket.uploaded(folder) as partial:
-        yield partial
-
-
 def files_below(folder: Place) -> list[Place]:
     """List all files below a folder, sorted, at any depth; there need be none."""
     if not isinstance(folder, Path):
         return list(bucket.files_below(folder))
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    # Unlike rglob, it passes by a folder that another process takes away meanwhile.
+    files = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in files if path.is_file())
+
+
+def sizes(folder: Place, files: Iterable[Place]) -> list[int | None]:
+    """Tell the sizes in bytes of files below a folder; None of what cannot be looked at."""
+    if not isinstance(folder, Path):
+        listed = bucket.files_below(folder)
+        return [listed.get(file) for file in files]
+    return [_size(file) for file in files]
+
+
+def _size(file: Place) -> int | None:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
 
 
 def remove(path: Place) -> None:

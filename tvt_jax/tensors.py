@@ -8,11 +8,14 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from safetensors.numpy import load, load_file
+from safetensors import safe_open
+from safetensors.numpy import load
 
+from tvt_jax.models.keys import from_torch, to_torch
 from tvt_jax.place import Place
 
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_ALIGNMENT = 64  # in bytes, of memory that jax takes over on a CPU
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:
@@ -39,11 +42,24 @@ def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:
 
 
 def read_weights(file: Place) -> dict[str, np.ndarray]:
-    """Read a safetensors file of a model folder, as float32."""
+    """Read a safetensors file of a model folder, as float32; on a CPU jax takes the memory over, without a copy."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing from the model folder")
-    tensors = load_file(file) if isinstance(file, Path) else load(file.read_bytes())
-    return {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
+    if not isinstance(file, Path):
+        return {name: _laid_out(name, tensor) for name, tensor in load(file.read_bytes()).items()}
+    with safe_open(file, "numpy") as tensors:
+        return {name: _laid_out(name, tensors.get_tensor(name)) for name in tensors.offset_keys()}
+
+
+def _laid_out(name: str, tensor: np.ndarray) -> np.ndarray:
+    """Give the tensor in memory that is aligned as jax asks, in the order in which our parameter lies there."""
+    path, view = from_torch(name, tensor)
+    size = view.size * np.dtype(np.float32).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    array = memory[start : start + size].view(np.float32).reshape(view.shape)
+    array[...] = view
+    return to_torch(path, array)[1]
 
 
 def read_json(file: Place) -> dict[str, Any]:

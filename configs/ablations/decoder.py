@@ -1,4 +1,4 @@
-"""The base of the decoder ablations: configs/tiny/decoder.py cut short, the GAN included.
+"""The base of the decoder ablations: configs/tiny/decoder.py cut short, with a GAN.
 
 python -m benchmarks.ablate configs/ablations/decoder*.py --base configs/ablations/decoder.py --out runs/ablations/vae
 """
@@ -16,7 +16,8 @@ def config(**changes: Any) -> TrainConfig:
     """Configure the stage with `changes`; the learning rate ends at zero."""
     base, steps = decoder.config(), 100
     assert isinstance(base.stage, DecoderStage)
-    stage = replace(base.stage, optimizer=vae_optimizer(steps), adversarial_start=steps // 2)
+    gan: dict[str, Any] = {"adversarial_weight": 0.1, "adversarial_start": steps // 2}
+    stage = replace(base.stage, optimizer=vae_optimizer(steps), pieces=(1,), **gan)
     return replace(
         base,
         stage=replace(stage, **changes),

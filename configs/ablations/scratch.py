@@ -17,15 +17,13 @@ def config() -> TrainConfig:
     base = decoder.config()
     assert isinstance(base.stage, DecoderStage)
     steps = base.steps + encoder.config().steps
-    # As many steps with the discriminator as the decoder stage has, and at the end.
-    start = steps - (base.steps - base.stage.adversarial_start)
     stage = VAEStage(
         vae=VAE_D4,
         optimizer=replace(base.stage.optimizer, decay_until=steps),
         discriminator=base.stage.discriminator,
         perceptual=base.stage.perceptual,
         adversarial_weight=base.stage.adversarial_weight,
-        adversarial_start=start,
         ema_decay=base.stage.ema_decay,
+        pieces=base.stage.pieces,
     )
     return replace(base, stage=stage, steps=steps)

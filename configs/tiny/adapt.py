@@ -11,7 +11,7 @@ from tvt_jax.train.config import TrainConfig
 
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
-    steps = 12_000
+    steps = 6000
     return TrainConfig(
         stage=adapt_stage(
             steps,
@@ -20,10 +20,10 @@ def config() -> TrainConfig:
             mse_weight=2.0,
             perceptual=replace(PERCEPTUAL, lpips_weight=1.0, dists_weight=0.0),
         ),
-        data=replace(degraded(large_crops(TRAIN, 1)), enlarge=(1.0, 2.0)),
+        data=replace(degraded(large_crops(TRAIN, 2)), enlarge=(1.0, 2.0)),
         evaluation=degraded(large_crops(HELD_OUT, 4)),
         steps=steps,
         log_every=25,
-        evaluate_every=1000,
-        save_every=250,
+        evaluate_every=500,
+        save_every=125,
     )

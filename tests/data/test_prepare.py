@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import tvt_jax.data.prepare as prepare_module
-from tvt_jax.data.prepare import PrepareConfig, detail, main, prepare, tile_corners
+import tvt_jax.data.photos as photos_module
+from tvt_jax.data.prepare import PrepareConfig, main, prepare
 from tvt_jax.data.sources import open_source, read_image
+from tvt_jax.data.tiles import detail, tile_corners
 
 
 @pytest.fixture
@@ -89,15 +90,6 @@ def test_parts_are_read_one_after_the_other(photos: Path, tmp_path: Path):
         np.testing.assert_array_equal(ours[index], theirs[index])
 
 
-def test_large_photos_make_more_parts(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """TFDS keeps no more than a gigabyte of a part's tiles in memory, and needs TensorFlow for more."""
-    assert prepare_module.LARGEST_PART < 1000 << 20
-    monkeypatch.setattr(prepare_module, "LARGEST_PART", 3 * 32 * 32 * 3)
-    manifest = prepare(PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32))
-    assert manifest["photos"]["portions"] == [2, 1, 1]  # damaged and flat, large, small
-    assert len(open_source(tmp_path / "tiles")) == manifest["counts"]["tiles"] == 5
-
-
 def test_checksums_are_those_of_the_files(photos: Path, tmp_path: Path):
     manifest = prepare(PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32))
     (part,) = manifest["parts"]
@@ -114,14 +106,14 @@ def test_the_same_command_goes_on(photos: Path, tmp_path: Path, monkeypatch: pyt
             raise KeyboardInterrupt
         return read_image(path)
 
-    monkeypatch.setattr(prepare_module, "read_image", break_off)
+    monkeypatch.setattr(photos_module, "read_image", break_off)
     with pytest.raises(KeyboardInterrupt):
         prepare(config)
     with pytest.raises(ValueError, match="not complete"):
         open_source(config.out)
     before = files(config.out / "part_00002")
     assert before
-    monkeypatch.setattr(prepare_module, "read_image", read_image)
+    monkeypatch.setattr(photos_module, "read_image", read_image)
     manifest = prepare(config)
     assert manifest["counts"] == {"photos": 3, "unreadable": 1, "tiles": 5, "flat": 1}
     assert files(config.out / "part_00002") == before
@@ -130,7 +122,8 @@ def test_the_same_command_goes_on(photos: Path, tmp_path: Path, monkeypatch: pyt
     done = files(config.out)
     assert prepare(config)["counts"] == manifest["counts"]
     changed = {name for name, file in files(config.out).items() if file != done[name]}
-    assert changed == {"manifest.json"}
+    assert changed == {"manifest.json"}  # its time alone
+    assert (config.out / "manifest.json").read_bytes() == done["manifest.json"][0]
 
 
 def test_tiles_whose_manifest_does_not_tell_are_refused(photos: Path, tmp_path: Path):

@@ -189,13 +189,40 @@ def test_tiles_of_other_texts_are_not_continued(images, tmp_path):
         prepare(config)
 
 
+def test_shards_give_the_same_tiles_with_texts(images, tmp_path):
+    """One photo a part: also the part of the photo without a text has the feature."""
+    config = PrepareConfig(
+        images=images, out=tmp_path / "one", crop=20, stride=20, minimum_detail=0.0, photos_per_part=1
+    )
+    manifest = prepare(config)
+    for shard in ("1/2", "0/2"):
+        theirs = prepare(replace(config, out=tmp_path / "two", shard=shard))
+    assert theirs == manifest
+    features = [file.read_text() for file in (tmp_path / "two").rglob("features.json")]
+    assert len(features) == len(TEXTS) and all('"text"' in told for told in features)
+
+
+def test_beside_the_photos_of_a_list_no_texts_are_read(images, store, tmp_path):
+    (tmp_path / "list.txt").write_text("images/a.jpg\nimages/b.png\n")
+    with pytest.raises(ValueError, match=r"list\.txt is no folder on this machine, and only there are texts read"):
+        make_iterator(config_of(tmp_path / "list.txt", store), 0)
+    config = PrepareConfig(images=tmp_path / "list.txt", out=tmp_path / "tiles", crop=20, stride=20, minimum_detail=0.0)
+    assert "texts" not in prepare(config)
+
+
+def test_a_name_too_long_to_have_a_text_has_none(images):
+    name = images / ("x" * 251 + ".jpg")
+    (images / "e.png").rename(name)
+    assert distinct_texts(images) == set(TEXTS.values())
+
+
 def test_without_texts_tiles_are_as_ever(images, tmp_path):
     for file in (*images.rglob("*.txt"), images / "metadata.csv"):
         file.unlink()
     prepare(PrepareConfig(images=images, out=tmp_path / "tiles", crop=20, stride=20, minimum_detail=0.0))
     manifest = json.loads((tmp_path / "tiles" / "manifest.json").read_text())
     assert set(manifest) == {"complete", "settings", "photos", "counts", "parts"}
-    assert set(manifest["photos"]) == {"files", "sha256", "portions"}
+    assert set(manifest["photos"]) == {"files", "sha256"}
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ class Doubler(Upscaler):
     def result_size(self, height, width, scale):
         return 2 * height, 2 * width
 
-    def upscale(self, image, scale):
+    def upscale(self, image, scale, **options):
         return np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
 
 

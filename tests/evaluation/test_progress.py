@@ -76,7 +76,7 @@ class Doubler(Upscaler):
     def result_size(self, height, width, scale):
         return 2 * height, 2 * width
 
-    def upscale(self, image, scale):
+    def upscale(self, image, scale, **options):
         self.calls += 1
         return image.repeat(2, axis=0).repeat(2, axis=1)
 

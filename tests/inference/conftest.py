@@ -66,7 +66,7 @@ class Enlarger(Upscaler):
     def __init__(self):
         self.card, self.unet = ModelCard(), "stands for one"
 
-    def upscale(self, image, scale=None):
+    def upscale(self, image, scale=None, **options):
         rows, columns = (
             np.arange(side) * length // side
             for side, length in zip(self.result_size(*image.shape[:2], scale), image.shape[:2], strict=True)

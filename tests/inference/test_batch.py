@@ -36,7 +36,7 @@ def test_memory_that_runs_out_is_a_failure_of_one_file(tmp_path, enlarger, monke
     fill(tmp_path, "in/a.png", "in/b.png")
     upscale, calls = type(enlarger).upscale, []
 
-    def once(self, pixels, scale):
+    def once(self, pixels, scale, **options):
         calls.append(pixels)
         if len(calls) == 1:
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.\nmore")
@@ -73,7 +73,7 @@ def test_the_ending_decides_the_format(tmp_path, enlarger):
 
 def test_too_large_for_the_format_is_said_before_any_work(tmp_path, enlarger, monkeypatch):
     Image.fromarray(np.zeros((1, 4096, 3), np.uint8)).save(tmp_path / "a.png")
-    monkeypatch.setattr(type(enlarger), "upscale", lambda *_: pytest.fail("worked"))
+    monkeypatch.setattr(type(enlarger), "upscale", lambda *_, **__: pytest.fail("worked"))
     with pytest.raises(ValueError, match=r"16384x4 is too large"):
         upscale_file(enlarger, tmp_path / "a.png", tmp_path / "a.webp", 4)
 

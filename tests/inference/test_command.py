@@ -99,6 +99,7 @@ def test_the_exit_status_tells_a_wrong_command_line(monkeypatch, capsys):
         ("a.png b.jpg --quality 0", "quality=0 is out of range, use 1 to 100"),
         ("a.png b.jpg --scale 9", "scale=9.0 is out of range, use 1 to 8 (fractions too)"),
         ("a.png b.png --format jpeg", "b.png ends like PNG, and --format asks for JPEG"),
+        ("a.png b.png --strength 2", "strength=2 is out of range, use 0 (the enlarged input) to 1"),
         ("a.png - --skip-existing", "--skip-existing looks for files, and - is none: drop one of them"),
         ("a.png - out", "- is one picture: it can't go together with others"),
         ("in - ", "in is no file, and what goes to standard output must be one picture"),
@@ -134,7 +135,14 @@ def test_what_is_done_is_left_out_until_something_changes(tmp_path, loads, capsy
     assert "left out 2 that are done already" in capsys.readouterr().err
     Image.fromarray(RGB[::-1]).save(tmp_path / "in/a.png")
     assert times() == [True, False]
-    for option in ("--scale 2", "--color-fix none", "--tile 96", "--dtype bfloat16", "--strip-metadata"):
+    for option in (
+        "--scale 2",
+        "--strength .5",
+        "--color-fix none",
+        "--tile 96",
+        "--dtype bfloat16",
+        "--strip-metadata",
+    ):
         assert times(*option.split()) == [True, True], option
         assert times(*option.split()) == [False, False], option
     (model / "tvt.json").write_text('{"scale": 2}')

@@ -55,13 +55,22 @@ def test_a_hundred_photos_of_a_hundred_sizes_compile_six_programs():
 def test_the_largest_tile_that_fits_is_chosen(free):
     size = (12000, 16000)
     tiles = []
-    for gigabytes in (16, 3.4, 2.2):
+    for gigabytes in (16, 2.9, 1.7):
         free(int(gigabytes * 1e9))
         tiles.append(planner().plan(*size).grid.rows.tile)
     assert tiles == [288, 160, 96]
     free(10**9)
     with pytest.raises(MemoryError, match=r"needs about \d\.\d GB of memory and 1\.0 are free"):
         planner().plan(*size)
+
+
+def test_a_deeper_result_takes_more(free):
+    """The smallest tiles take 1.3 GB for 192 megapixels of 8 bits, and .6 GB more for those of 16."""
+    free(int(1.7e9))
+    planner().plan(12000, 16000, np.uint8)
+    for deeper, needed in ((np.uint16, "1.9"), (np.float32, "3.1")):
+        with pytest.raises(MemoryError, match=rf"needs about {needed} GB"):
+            planner().plan(12000, 16000, deeper)
 
 
 def test_a_tile_asked_for_is_taken():

@@ -7,11 +7,12 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.inference.weird import DEEP, RGB, encoded, saved
 from tvt_jax.inference import png
-from tvt_jax.inference.images import READABLE, read_picture, size_of
+from tvt_jax.inference.images import READABLE, decode_picture, read_picture, size_in, size_of
 
 PHOTO = np.asarray(Image.fromarray(np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8)).resize((80, 60), 2))
 
@@ -95,3 +96,21 @@ def test_heic_without_its_library_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(ValueError, match=r"a.heic .* need pillow-heif: pip install 'tvt-jax\[heic\]'"):
         read(tmp_path, "a.heic", b"\0\0\0\x18ftypheic" + b"\0" * 50)
+
+
+def test_sizes_are_told_by_headers_alone():
+    """Also of files that Pillow doesn't open: a planar TIFF of 16 bits, a PNG with damage before its pixels."""
+    planar = io.BytesIO()
+    tifffile.imwrite(planar, np.zeros((3, 5, 7), np.uint16), photometric="rgb", planarconfig="separate")
+    planar.seek(0)
+    assert size_in(planar) == (5, 7)
+    damaged = with_chunk(saved(RGB, "PNG"), b"gAMA", b"abcd", damage=True)
+    assert size_in(io.BytesIO(damaged)) == (5, 7)
+    assert size_in(io.BytesIO(saved(RGB, "JPEG"))) == (5, 7)
+    assert size_in(io.BytesIO(b"II*\0text")) is None
+
+
+@pytest.mark.parametrize("image_format", ["EPS", "PCX", "TGA", "PDF"])
+def test_other_kinds_are_refused_whatever_their_name(image_format):
+    with pytest.raises(ValueError, match=r"a.png can't be read as a picture: its content is of no kind that is known"):
+        decode_picture(saved(RGB, image_format), "a.png")

@@ -131,6 +131,19 @@ def test_a_picture_no_larger_than_a_batch_of_tiles_is_not_tiled(folder, upscaler
     np.testing.assert_array_equal(Upscaler(folder, tile=96).upscale(image), upscaler.upscale(image))
 
 
+def test_tiles_are_reported_batch_by_batch_and_can_be_given_up(folder):
+    upscaler, told = Upscaler(folder, tile=96), []
+    upscaler.upscale(photo(98, 98), report=lambda *step: told.append(step))
+    assert len(told) > 3
+    assert told == [(i + 1, len(told)) for i in range(len(told))]
+
+    def stop(done, total):
+        raise KeyError("given up")
+
+    with pytest.raises(KeyError, match="given up"):
+        upscaler.upscale(photo(98, 98), report=stop)
+
+
 def test_too_large_for_the_memory_is_said(folder, monkeypatch):
     monkeypatch.setattr("tvt_jax.inference.plan.free_host_bytes", lambda: 2_000_000)
     with pytest.raises(MemoryError, match=r"needs about \d\.\d GB of memory and 0\.0 are free"):

@@ -25,6 +25,14 @@ def test_convolution_is_torchs(stride: int, padding: Padding):
     )
 
 
+@pytest.mark.parametrize(("layer", "name"), [(Conv(4), "kernel"), (Dense(4), "bias"), (GroupNorm(2), "scale")])
+def test_a_parameter_of_another_shape_is_refused(layer, name):
+    x = jnp.ones((1, 4, 4, 8))
+    params = layer.init(jax.random.key(0), x)["params"]
+    with pytest.raises(ValueError, match=rf"{name} has shape \(9,\), not \("):
+        layer.apply({"params": {**params, name: jnp.ones(9)}}, x)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_dense_layer_is_torchs(bias: bool):
     assert_agrees(

@@ -9,6 +9,7 @@ from jax.extend.core import jaxprs_in_params
 
 from proofs import micro
 from tests.stages import small
+from tvt_jax.models.layers import GroupNorm
 from tvt_jax.models.shapes import param_shapes
 from tvt_jax.stages.compute import Compute
 
@@ -40,6 +41,22 @@ def test_rematerialisation_changes_no_gradient(remat):
 
 
 SHAPES = (1, 8, 8, 4), (1, 2, 8)
+
+
+def test_norms_leave_out_the_margin():
+    """Each image's own, of each group, against numpy in float64; what is loud at the border changes nothing inside."""
+    x = np.random.default_rng(0).normal(2, 3, (2, 16, 24, 4)).astype(np.float32)
+    norm = GroupNorm(2)
+    params = {"params": {"scale": np.ones(4, np.float32), "bias": np.zeros(4, np.float32)}}
+    with Compute(norm_margin=1 / 8).norms():
+        result = norm.apply(params, jnp.asarray(x))
+        loud = norm.apply(params, jnp.asarray(x).at[:, 0].set(1000.0))
+        np.testing.assert_array_equal(loud[:, 1:], result[:, 1:])
+    inside = x[:, 2:-2, 3:-3].astype(np.float64).reshape(2, 12, 18, 2, 2)
+    mean, deviation = (f((1, 2, 4))[:, None, None].repeat(2, -1) for f in (inside.mean, inside.std))
+    np.testing.assert_allclose(result, (x - mean) / deviation, atol=1e-5)
+    with Compute().norms():
+        assert np.abs(norm.apply(params, jnp.asarray(x)) - result).max() > 0.01
 
 
 def test_frozen_kernels_are_held_in_the_computations_dtype():

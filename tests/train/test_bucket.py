@@ -21,6 +21,7 @@ from tvt_jax.train.log import SPEED
 from tvt_jax.train.mirror import Mirror
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
+from tvt_jax.train.watch import Watch
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -76,7 +77,8 @@ def test_killed_and_resumed_in_a_bucket_it_ends_with_the_bits_of_a_disk(bucket, 
     jax.tree.map(np.testing.assert_array_equal, *states)
     assert evaluations(workdir) == evaluations(tmp_path / "disk")
     names = {file.relative_to(workdir).parts[0] for file in files_below(workdir)}
-    assert names == {"checkpoints", "config.json", "images", "metrics.jsonl", "model", "profile", "tensorboard"}
+    folders = {"checkpoints", "images", "model", "profile", "tensorboard"}
+    assert names == folders | {"began.txt", "config.json", "metrics.jsonl"}
     pictures = [sorted(file.name for file in files_below(folder / "images")) for folder in (tmp_path / "disk", workdir)]
     assert pictures[0] == pictures[1]
     finish(start(workdir, images, tmp_path, *steps, "--export=best"))
@@ -85,6 +87,22 @@ def test_killed_and_resumed_in_a_bucket_it_ends_with_the_bits_of_a_disk(bucket, 
         read_model(folder / "model").vae["encoder"]["quant_conv"]["kernel"] for folder in (tmp_path / "disk", workdir)
     ]
     np.testing.assert_array_equal(*kernels)
+
+
+def test_compiled_programs_are_kept_in_a_bucket_and_found_by_another_machine(bucket, images, tmp_path, monkeypatch):
+    settings = {"JAX_COMPILATION_CACHE_DIR": f"{bucket}/compiled", "JAX_LOG_COMPILES": "1"}
+    settings |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    logs = []
+    for machine in ("a", "b"):
+        process = start(tmp_path / machine, images, tmp_path / f"cache_{machine}")
+        logs.append(process.communicate(timeout=200)[1])
+        assert process.returncode == 0, logs[-1]
+    hit = "Persistent compilation cache hit for 'jit__step"
+    assert [hit in log for log in logs] == [False, True]
+    assert any("jit__step" in path.name for path in files_below(place(f"{bucket}/compiled")))
+    assert not list(tmp_path.glob("cache_*"))
 
 
 def test_a_second_run_is_refused_and_names_the_first(bucket, images, tmp_path):
@@ -139,6 +157,15 @@ def test_what_is_appended_to_is_copied_at_intervals(bucket):
         file.write("b\n")
     mirror.copy()
     assert (target / "log").read_text() == "a\nb\n"
+
+
+def test_stacks_are_written_into_a_bucket(bucket):
+    workdir = place(f"{bucket}/standing_still")
+    with Watch(workdir, 0.1 / 60, 0):
+        while not (found := files_below(workdir)):
+            time.sleep(0.1)
+    (path, *_) = found
+    assert path.parent.name == "stacks" and "test_stacks_are_written_into_a_bucket" in path.read_text()
 
 
 def test_a_bucket_that_is_not_there(bucket, images):

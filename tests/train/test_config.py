@@ -195,3 +195,29 @@ def test_every_arm_of_the_claim_starts_from_what_was_trained_before():
             made.add(f"{claim.RUNS}/{arm}/{stage}/model")
     with pytest.raises(ValueError, match=r"there is no '4x/vae': choose from before/vae, before/prior, "):
         claim.config("4x/vae")
+
+
+def test_an_argument_may_be_a_place(file):
+    text = file.read_text().replace("def config():", "def config(place):").replace("steps=100", "steps=len(place)")
+    file.write_text(text)
+    assert load_config(f"{file}:gs://BUCKET/a.py:b").steps == len("gs://BUCKET/a.py:b")
+
+
+def test_the_full_size_stages_are_found_below_a_place():
+    """Each stage starts from the model of the one before, in its own workdir, and nothing lies elsewhere."""
+    for root in ("gs://bucket", "/mnt/shared"):
+        for name in ("decoder", "encoder", "adapt"):
+            config = load_config(f"{ROOT / 'configs' / 'sd21' / 'rooted.py'}:{root}/{name}")
+            plain = load_config(ROOT / "configs" / "sd21" / f"{name}.py")
+            changed = differences(to_json(plain), to_json(config))
+            sources = {key: value for key, value in vars(config.stage).items() if key.endswith("source") and value}
+            assert sources and all(value.startswith(f"{root}/") for value in sources.values())
+            assert config.data.path.startswith(f"{root}/data/") and config.evaluation.path == f"{root}/data/held_out"
+            assert all(path.startswith(f"{root}/data/") for path, _ in config.data.mixed)
+            assert len(changed) == len(sources) + len(config.data.mixed) + 1  # the evaluation is left out
+    assert config.stage.vae_source == f"{root}/runs/sd21/encoder/model"
+
+
+def test_a_place_without_a_stage():
+    with pytest.raises(ValueError, match=r"'gs://bucket' is not PLACE/STAGE, with a stage of decoder, encoder, adapt"):
+        load_config(f"{ROOT / 'configs' / 'sd21' / 'rooted.py'}:gs://bucket")

@@ -102,6 +102,51 @@ def test_when_a_process_has_an_error_the_other_ends(images, tmp_path):
         end(processes)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("counts", "shards", "told"),
+    [
+        ((2, 2), "--config.data_shards=2", "2 devices of process 0 but 0 of process 1"),
+        ((2, 1), "--config.data_shards=0", "2 devices of process 0 but 1 of process 1"),
+    ],
+)
+def test_processes_with_unequal_parts_end_in_a_sentence(counts, shards, told, images, tmp_path):
+    address = f"localhost:{free_port()}"
+    processes = [
+        run(tmp_path / "w", images, count, f"--coordinator={address}", "--processes=2", f"--process={i}", shards)
+        for i, count in enumerate(counts)
+    ]
+    try:
+        for process in processes:
+            _, error = process.communicate(timeout=100)
+            assert process.returncode == 1
+            assert f"error: a mesh of data_shards={shards[-1]} x fsdp_shards=1 has {told}, and each must" in error
+    finally:
+        end(processes)
+
+
+@pytest.mark.slow
+def test_a_workdir_that_the_processes_do_not_share_is_told_within_seconds(images, tmp_path):
+    """Each has a folder of its own, as on the disks of two hosts; from when both have made it, it takes ten seconds."""
+    address, workdirs = f"localhost:{free_port()}", [tmp_path / "0" / "w", tmp_path / "1" / "w"]
+    join = (f"--coordinator={address}", "--processes=2")
+    processes = [run(workdir, images, 1, *join, f"--process={i}") for i, workdir in enumerate(workdirs)]
+    try:
+        while not all(workdir.exists() for workdir in workdirs):
+            assert [each.poll() for each in processes] == [None, None]
+            time.sleep(0.05)
+        begin = time.monotonic()
+        errors = [process.communicate(timeout=60)[1] for process in processes]
+        assert time.monotonic() - begin < 10
+    finally:
+        end(processes)
+    assert [process.returncode for process in processes] == [1, 1]
+    for i, error in enumerate(errors):
+        sentence = f"error: the workdir {workdirs[i]} is not the same folder on all hosts: process 1 does not see"
+        assert sentence in error
+    assert not [path for workdir in workdirs for path in workdir.iterdir()]
+
+
 def assert_ends(process):
     """Within the minute of the heartbeat and some more: by jax, or by the error of a step, whichever is first."""
     _, error = process.communicate(timeout=90)

@@ -41,7 +41,7 @@ class Painter(Upscaler):
     def result_size(self, height, width, scale):
         return height, width
 
-    def upscale(self, image, scale=None):
+    def upscale(self, image, scale=None, **options):
         return np.broadcast_to(np.uint8(self.colour), image.shape)
 
 

@@ -53,6 +53,22 @@ def test_an_asynchronous_collective_counts_its_result():
     assert costs(TPU).collectives["all-gather"] == (1, 8 * 4 * 2)
 
 
+# As libtpu writes it for two slices.
+SLICES = """ENTRY %main (x: f32[8,4]) -> f32[8,4] {
+  %x = f32[8,4]{1,0} parameter(0)
+  %send = (f32[8,4]{1,0:T(8,128)}, u32[], token[]) send(%x, %after-all), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv = (f32[8,4]{1,0:T(8,128)}, u32[], token[]) recv(%after-all), channel_id=1, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send-done = token[] send-done(%send), channel_id=2, is_host_transfer=true
+  %recv-done = (f32[8,4]{1,0:T(8,128)}, token[]) recv-done(%recv), channel_id=1, is_host_transfer=true
+  ROOT %out = f32[8,4]{1,0} all-reduce(%x), replica_groups={{0,1}}, to_apply=%add
+}
+"""  # noqa: E501
+
+
+def test_what_goes_between_slices_is_counted_apart():
+    assert costs(SLICES).collectives == {"dcn-all-reduce": (1, 8 * 4 * 4), "all-reduce": (1, 8 * 4 * 4)}
+
+
 @pytest.fixture
 def mesh():
     return Mesh(np.array(jax.devices()[:4]), ("data",), axis_types=(AxisType.Auto,))

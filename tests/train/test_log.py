@@ -8,10 +8,12 @@ import pytest
 from PIL import Image
 
 from proofs.toy import toy_config
+from tvt_jax.train import clock as clock_module
 from tvt_jax.train import log as log_module
 from tvt_jax.train import loop
 from tvt_jax.train.chips import Work
-from tvt_jax.train.log import Log, Timer
+from tvt_jax.train.clock import Clock
+from tvt_jax.train.log import Log
 
 
 def logged(loss):
@@ -19,16 +21,23 @@ def logged(loss):
     return {"loss": jnp.float32(loss), "skipped": jnp.float32(not np.isfinite(loss))}
 
 
+def started(workdir):
+    """A run's clock once it takes steps."""
+    clock = Clock()
+    clock.resume(None, workdir)
+    return clock
+
+
 def steps_logged(workdir):
     return [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_an_interval_is_the_mean_of_its_steps_one_interval_late(tmp_path, images, capsys):
-    with Log(tmp_path, Timer(), 0, toy_config(images, steps=6)) as log:
+    with Log(tmp_path, started(tmp_path), 0, toy_config(images, steps=6)) as log:
         for step in (1, 2, 3):
-            log.step(step, logged(step), 0.0)
+            log.step(step, logged(step))
         assert steps_logged(tmp_path) == []
-        log.step(4, logged(4), 0.0)
+        log.step(4, logged(4))
         assert steps_logged(tmp_path) == [2]
         assert "step 2/6  loss 1.5" in capsys.readouterr().out
         log.flush(4)
@@ -41,12 +50,12 @@ def test_an_interval_is_the_mean_of_its_steps_one_interval_late(tmp_path, images
 def test_the_use_of_each_device(tmp_path, images, monkeypatch):
     """Two steps of two seconds on two devices that can do twice the work."""
     now = 0.0
-    monkeypatch.setattr(log_module.time, "monotonic", lambda: now)
-    with Log(tmp_path, Timer(), 0, toy_config(images, steps=2)) as log:
+    monkeypatch.setattr(clock_module.time, "monotonic", lambda: now)
+    with Log(tmp_path, started(tmp_path), 0, toy_config(images, steps=2)) as log:
         log.compiled(Work(flops=3e12, devices=2, peak=3e12))
         for step in (1, 2):
             now += 2
-            log.step(step, logged(step), 0.0)
+            log.step(step, logged(step))
         log.flush(2)
     entry = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert (entry["images_per_s_per_device"], entry["tflops_per_s_per_device"], entry["utilisation"]) == (1.0, 1.5, 0.5)
@@ -54,11 +63,11 @@ def test_the_use_of_each_device(tmp_path, images, monkeypatch):
 
 
 def test_skipped_steps_are_named_once_and_counted_in_a_row(tmp_path, images, capsys):
-    with Log(tmp_path, Timer(), 0, toy_config(images, skippable=2, log_every=2)) as log:
+    with Log(tmp_path, started(tmp_path), 0, toy_config(images, skippable=2, log_every=2)) as log:
         for step, loss in enumerate([np.inf, 1, np.nan, np.nan], 1):
-            log.step(step, logged(loss), 0.0)
+            log.step(step, logged(loss))
             log.flush(step)
-        log.step(5, logged(np.nan), 0.0)
+        log.step(5, logged(np.nan))
         with pytest.raises(FloatingPointError, match="3 steps in a row were skipped, the last is step 5"):
             log.flush(5)
     named = [line for line in capsys.readouterr().out.splitlines() if "skipped:" in line]
@@ -67,11 +76,14 @@ def test_skipped_steps_are_named_once_and_counted_in_a_row(tmp_path, images, cap
 
 def test_the_share_of_time_that_batches_were_waited_for(tmp_path, images, monkeypatch):
     now = 0.0
-    monkeypatch.setattr(log_module.time, "monotonic", lambda: now)
-    with Log(tmp_path, Timer(), 0, toy_config(images, steps=2)) as log:
+    monkeypatch.setattr(clock_module.time, "monotonic", lambda: now)
+    clock = started(tmp_path)
+    with Log(tmp_path, clock, 0, toy_config(images, steps=2)) as log:
         for step in (1, 2):
-            now += 2
-            log.step(step, logged(step), 0.5)
+            now += 1.5
+            with clock.during("input"):
+                now += 0.5
+            log.step(step, logged(step))
         log.flush(2)
     entry = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert (entry["data_wait"], entry["steps_per_s"]) == (0.25, 0.5)
@@ -80,7 +92,7 @@ def test_the_share_of_time_that_batches_were_waited_for(tmp_path, images, monkey
 def test_entries_after_the_resumed_step_and_a_torn_line_are_dropped(tmp_path, images):
     entries = [{"kind": kind, "step": step} for step in (2, 4, 6) for kind in ("train", "evaluate")]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries) + '{"kind": "tr')
-    with Log(tmp_path, Timer(), 4, toy_config(images)) as log:
+    with Log(tmp_path, started(tmp_path), 4, toy_config(images)) as log:
         assert log.evaluated == 4
     assert steps_logged(tmp_path) == [2, 2, 4, 4]
 
@@ -89,7 +101,7 @@ def test_a_damaged_line_costs_itself_alone_and_is_said(tmp_path, images, capsys)
     lines = [json.dumps({"kind": "train", "step": step}) for step in (1, 2, 3)]
     log = tmp_path / "metrics.jsonl"
     log.write_bytes("\n".join([lines[0], lines[1][:9], "[]", lines[2], ""]).encode() + b"\xff\n")
-    with Log(tmp_path, Timer(), 4, toy_config(images)):
+    with Log(tmp_path, started(tmp_path), 4, toy_config(images)):
         assert steps_logged(tmp_path) == [1, 3]
     error = capsys.readouterr().err.splitlines()
     assert error == [f"warning: line {number} of {log} is damaged, and is left out" for number in (2, 3, 5)]
@@ -98,7 +110,7 @@ def test_a_damaged_line_costs_itself_alone_and_is_said(tmp_path, images, capsys)
 def test_pictures_are_laid_out_as_a_grid(tmp_path, images):
     values = np.linspace(-1, 1, 5)[:, None, None, None]
     pictures = np.broadcast_to(values, (5, 2, 3, 3)).astype(np.float32)
-    with Log(tmp_path, Timer(), 0, toy_config(images)) as log:
+    with Log(tmp_path, started(tmp_path), 0, toy_config(images)) as log:
         log.evaluation(7, {"psnr-rgb": 20.0}, {"ours": pictures})
     grid = np.asarray(Image.open(tmp_path / "images" / "step_000007_ours.png"))
     assert grid.shape == (4, 9, 3)
@@ -131,11 +143,11 @@ def test_weights_and_biases_gets_the_same_and_a_resumed_run_goes_on_there(tmp_pa
     monkeypatch.setitem(sys.modules, "wandb", fake := FakeWandb())
     config = toy_config(images, steps=4, wandb="project")
     for start in (0, 2):
-        with Log(tmp_path, Timer(), start, config) as log:
+        with Log(tmp_path, started(tmp_path), start, config) as log:
             for step in (start + 1, start + 2):
-                log.step(step, logged(step), 0.0)
+                log.step(step, logged(step))
             log.flush(start + 2)
-    with Log(tmp_path, Timer(), 4, config) as log:
+    with Log(tmp_path, started(tmp_path), 4, config) as log:
         log.evaluation(4, {"psnr-rgb": 20.0}, {"ours": np.zeros((2, 4, 4, 3), np.float32)})
     first, *others = fake.runs
     assert (first["project"], first["resume"], first["name"]) == ("project", "allow", tmp_path.name)
@@ -156,15 +168,3 @@ def test_weights_and_biases_is_not_installed(tmp_path, images, monkeypatch):
     with pytest.raises(ValueError, match=r"wandb is not installed: pip install 'tvt-jax\[wandb\]'"):
         loop.train(toy_config(images, wandb="project"), tmp_path / "w")
     assert not (tmp_path / "w").exists()
-
-
-def test_the_timer_stands_still_while_paused(monkeypatch):
-    now = 100.0
-    monkeypatch.setattr(log_module.time, "monotonic", lambda: now)
-    timer = Timer(5.0)
-    now += 1
-    with timer.paused():
-        now += 10
-        assert timer.seconds == 6
-    now += 2
-    assert timer.seconds == 8

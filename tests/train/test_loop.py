@@ -73,7 +73,7 @@ def before_batch(monkeypatch, batch, action):
 def test_a_run_leaves_its_model_log_and_pictures(straight):
     workdir, state, _ = straight
     assert {path.name for path in workdir.iterdir()} == {
-        *("checkpoints", "config.json", "images", "metrics.jsonl", "model", "run.lock", "tensorboard")
+        *("began.txt", "checkpoints", "config.json", "images", "metrics.jsonl", "model", "run.lock", "tensorboard")
     }
     written = read_model(workdir / "model").vae["encoder"]["quant_conv"]["kernel"]
     np.testing.assert_array_equal(written[0, 0], state.ema["model"]["down"]["kernel"])

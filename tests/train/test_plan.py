@@ -137,6 +137,39 @@ def test_a_topology_that_is_not_there(tmp_path):
 
 
 @needs_libtpu
+@pytest.mark.slow
+def test_slices_that_are_not_there(tmp_path):
+    """What goes from slice to slice are the sums of a chip's part of the gradients, and of the loss."""
+    toy = "from pathlib import Path\nfrom proofs.toy import toy_config\n"
+    toy += "def config(): return toy_config(Path('nowhere'), evaluation=None, fsdp_shards=2, fsdp_min_mib=0.0)\n"
+    (tmp_path / "config.py").write_text(toy)
+    command = [sys.executable, "train.py", f"--config={tmp_path}/config.py", "--plan=2xv5e:2x2", "--json"]
+    command += ["--config.data.batch=8"]
+    settings = os.environ | {"PYTHONPATH": ".", "XDG_CACHE_HOME": str(tmp_path)}
+    found = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    result = json.loads(found.stdout)
+    assert result["chips"] == 8 and result["fits"]
+    count, size = result["collectives"]["dcn-all-reduce"]
+    # Two kernels of 3 x 64 numbers, split over two chips. Arrays are padded to tiles of 8 x 128.
+    assert count >= 1 and 2 * 3 * 64 * 4 / 2 <= size <= 3 * 8 * 128 * 4
+    assert {"all-gather", "all-reduce", "collective-permute"} & result["collectives"].keys()
+
+
+@needs_libtpu
+@pytest.mark.parametrize(
+    ("topology", "rows"), [("2xv5e:2x2", 4), ("3xv4:2x2x1", 6), ("2xv5e:4x4", 16), ("2xv5p:4x4x4", 64)]
+)
+def test_each_slice_holds_the_parameters(topology, rows, monkeypatch):
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    devices = plan.topology_devices(topology)
+    mesh = make_mesh(0, 2, devices)
+    assert mesh.devices.shape == (rows, 2)
+    assert all(len({device.slice_index for device in row}) == 1 for row in mesh.devices)
+    assert {device.id for device in mesh.devices.flat} == {device.id for device in devices}
+
+
+@needs_libtpu
 @pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
 def test_each_chip_is_one_device(topology, monkeypatch):
     """Of a v4, too, which has two cores; jax makes a mesh of whole chips only."""
@@ -171,10 +204,11 @@ jax.jit(for_a_chip).lower(jax.ShapeDtypeStruct((8, 128), "float32", sharding=sha
 
 
 @needs_libtpu
-def test_a_topology_that_nobody_makes(monkeypatch):
+@pytest.mark.parametrize("topology", ["v5e:3x5", "2xv5e:3x5", "axv5e:2x2", "4x4"])
+def test_a_topology_that_nobody_makes(topology, monkeypatch):
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
-    with pytest.raises(ValueError, match=r"--plan=v5e:3x5: .*names are like v5e:4x4"):
-        plan.topology_devices("v5e:3x5")
+    with pytest.raises(ValueError, match=f"--plan={topology}: .*names are like v5e:4x4"):
+        plan.topology_devices(topology)
 
 
 def test_full_size_configs_plan_without_any_file():

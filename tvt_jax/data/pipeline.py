@@ -28,8 +28,8 @@ class DataConfig:
     """What to train on.
 
     Attributes:
-        path: Folder of images, of tiles written by `tvt_jax.data.prepare`, or of text by tools/fetch_text.py; the
-            first two also as gs://BUCKET/NAME.
+        path: Folder of images, text file that names one a line, folder of tiles written by `tvt_jax.data.prepare`, or
+            of text by tools/fetch_text.py; all but the last also as gs://BUCKET/NAME.
         lr_path: Folder of real low-resolution counterparts of the images of `path`, in place of degraded ones.
         mixed: Further folders, each with how many of its images come for one of `path`'s, as in
             `(("ffhq", 0.1),)`; they are degraded.

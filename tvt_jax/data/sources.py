@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tvt_jax.data.listing import LIST_SUFFIX, ImageList
 from tvt_jax.data.text.manifest import TEXT_MANIFEST
 from tvt_jax.data.text.source import open_text
 from tvt_jax.data.texts import Texts
@@ -73,11 +74,11 @@ class DescribedSource(Source, Protocol):
 
 
 class FolderSource:
-    """All images below a folder, in the order of their paths; each is decoded whole whenever it is asked for."""
+    """All images below a folder or in a list, in its order; each is decoded whole whenever it is asked for."""
 
     def __init__(self, path: str | Path) -> None:
         self._root = place(path)
-        self.files = list_images(self._root)
+        self.files = images_at(self._root)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -189,7 +190,8 @@ def open_source(path: str | Path, described: bool = False) -> ReadableSource:
         local_only(folder)  # the arrays of text are mapped into memory
         return ReadableSource(open_text(Path(folder)), described)
     # TFDS puts a data set into NAME/VERSION/ and marks it with this file.
-    tiles = [file.parent for file in files_below(folder) if file.name == "features.json"]
+    found = [file for file in files_below(folder) if file.name == "features.json"]
+    tiles = [file.parent for file in found if is_shown(file, folder)]  # a part under way is hidden
     file, manifest = folder / MANIFEST, {}
     if tiles and file.exists():
         manifest = json.loads(file.read_text())
@@ -201,8 +203,13 @@ def open_source(path: str | Path, described: bool = False) -> ReadableSource:
     return ReadableSource(source, described)
 
 
-def list_images(path: Place) -> list[Place]:
-    """List all image files below a folder, sorted by path; pass by what is hidden, and links to folders.
+def images_at(path: Place, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Sequence[Place]:
+    """Give the images that a list names, as it orders them, or those below a folder."""
+    return ImageList(path) if path.suffix == LIST_SUFFIX and not path.is_dir() else list_images(path, suffixes)
+
+
+def list_images(path: Place, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Place]:
+    """List all files with these endings below a folder, sorted by path; pass by what is hidden, and links to folders.
 
     What cannot be read is listed too, even a folder that cannot be looked into: `read_image` says what is wrong.
 
@@ -210,7 +217,8 @@ def list_images(path: Place) -> list[Place]:
         FileNotFoundError: There is no such folder, or nothing in it.
     """
     if not isinstance(path, Path):
-        return _require_images(path, [file for file in files_below(path) if _is_image(file) and _shows(file, path)])
+        found = [file for file in files_below(path) if file.suffix.lower() in suffixes and is_shown(file, path)]
+        return _require_images(path, found, suffixes)
     if not path.is_dir():
         raise FileNotFoundError(
             f"there is no folder {path}; give one with images, or tiles made by tvt_jax.data.prepare"
@@ -220,20 +228,22 @@ def list_images(path: Place) -> list[Place]:
     for folder, below, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
         below[:] = [name for name in below if not name.startswith(".")]
         files += [Path(folder, name) for name in names if not name.startswith(".")]
-    return _require_images(path, sorted([file for file in files if _is_image(file)] + closed))
+    return _require_images(path, sorted([file for file in files if file.suffix.lower() in suffixes] + closed), suffixes)
 
 
-def _is_image(name: PurePath) -> bool:
+def is_image(name: PurePath) -> bool:
+    """Tell images from others, by the ending of their name."""
     return name.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _shows(file: Place, root: Place) -> bool:
+def is_shown(file: Place, root: Place) -> bool:
+    """Tell whether neither the file nor a folder between it and the root is hidden."""
     return not any(part.startswith(".") for part in file.relative_to(root).parts)
 
 
-def _require_images(path: Place, images: Sequence[Place]) -> list[Place]:
+def _require_images(path: Place, images: Sequence[Place], suffixes: frozenset[str]) -> list[Place]:
     if not images:
-        raise FileNotFoundError(f"no images below {path} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
+        raise FileNotFoundError(f"no images below {path} (looked for {' '.join(sorted(suffixes))})")
     return list(images)
 
 

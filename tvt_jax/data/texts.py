@@ -1,6 +1,7 @@
 """Texts beside photos, which say what they show: FILE.jpg.txt, FILE.txt, or a row of the folder's metadata.csv."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ class Texts:
         """Read the table, if there is one.
 
         Raises:
-            ValueError: it lacks a column, or the folder lies in a bucket.
+            ValueError: it lacks a column, or this is no folder on this machine.
         """
-        if not isinstance(root, Path):
-            raise ValueError(f"{root} lies in a bucket, where texts are read from tiles alone: tvt_jax.data.prepare")
+        if not isinstance(root, Path) or not root.is_dir():
+            raise ValueError(
+                f"{root} is no folder on this machine, and only there are texts read beside photos: name one, or tiles "
+                "that tvt_jax.data.prepare made of one"
+            )
         self._root = root
         self._table: dict[str, str] = {}
         if (root / TABLE).is_file():
@@ -38,7 +42,7 @@ class Texts:
     def __getitem__(self, photo: Any) -> str:
         """Give a photo's text on one line; an empty one where it has none."""
         for file in (text_file(photo), photo.with_suffix(".txt")):
-            if file.is_file():
+            if os.path.isfile(file):  # unlike the method, also of a name that is too long
                 return _one_line(file.read_text(encoding="utf-8", errors="replace"))
         return _one_line(self._table.get(photo.relative_to(self._root).as_posix(), ""))
 

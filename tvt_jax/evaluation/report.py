@@ -17,6 +17,7 @@ from tvt_jax.evaluation.pictures import read_rgb
 from tvt_jax.evaluation.scores import Evaluation
 from tvt_jax.files import write_whole
 from tvt_jax.metrics import LESS_IS_BETTER, MORE_IS_BETTER
+from tvt_jax.slider import SCRIPT, STYLE
 
 SHOWN = 9  # pictures at either end
 LARGE = 100  # images that are shown large: a file of some tens of megabytes
@@ -46,6 +47,7 @@ def write_report(
     template = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
     # "</script>" inside the JSON would end it.
     embedded = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    template = template.replace("/* slider.css */\n", STYLE).replace("/* slider.js */\n", SCRIPT)
     text = template.replace('type="application/json"></script>', f'type="application/json">{embedded}</script>')
     write_whole(path, text.replace("<title></title>", f"<title>{html.escape(title)}</title>"))
 

@@ -11,20 +11,23 @@ from tvt_jax.inference.images import Picture, decode_picture, read_mark, size_of
 from tvt_jax.inference.mark import mark_for
 from tvt_jax.inference.metadata import Metadata
 from tvt_jax.inference.places import Pair
+from tvt_jax.inference.strength import Strength
 from tvt_jax.inference.upscaler import Upscaler
 from tvt_jax.inference.writing import QUALITY, check_size, write_picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How results are written.
+    """How results are made and written.
 
     Attributes:
+        strength: from the enlarged input (0) to all of the restoration (1).
         quality: of JPEG, WebP and AVIF, 1 to 100.
         strip_metadata: leave out what the input tells beside its pixels and their profile, and its times.
         recipe: what results are marked by; without one they have no mark.
     """
 
+    strength: Strength = 1
     quality: int = QUALITY
     strip_metadata: bool = False
     recipe: str = ""
@@ -72,7 +75,8 @@ def upscale_data(upscaler: Upscaler, data: bytes, name: str, scale: Scale | None
     metadata = Metadata() if how.strip_metadata else picture.metadata
     if how.recipe:
         metadata = metadata.marked(mark_for(how.recipe, data))
-    return replace(picture, pixels=upscaler.upscale(picture.pixels, scale), metadata=metadata)
+    pixels = upscaler.upscale(picture.pixels, scale, strength=how.strength)
+    return replace(picture, pixels=pixels, metadata=metadata)
 
 
 def is_done(pair: Pair, recipe: str) -> bool:

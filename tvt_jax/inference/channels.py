@@ -44,6 +44,14 @@ def resize(
     return np.dstack([resize(np.ascontiguousarray(pixels[..., i]), size, resample) for i in range(pixels.shape[-1])])
 
 
+def enlarge(pixels: UInt[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt[np.ndarray, "H W c"]:
+    """Enlarge a picture of any kind to `size` = (height, width), without any network (bicubic)."""
+    if pixels.shape[-1] in (2, 4):
+        pixels = np.dstack([spread_color(pixels[..., :-1], pixels[..., -1]), pixels[..., -1]])
+    bands = (np.ascontiguousarray(pixels[..., i]) for i in range(pixels.shape[-1]))
+    return np.dstack([resize(band, size, Image.Resampling.BICUBIC) for band in bands])
+
+
 def to_grey(pixels: UInt[np.ndarray, "h w 3"]) -> UInt[np.ndarray, "h w"]:
     """Reduce RGB to luma (ITU-R BT.601)."""
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)

@@ -39,6 +39,7 @@ def upscale(
     /,
     model: Path | None = None,
     scale: float = 4.0,
+    strength: float = 1.0,
     prompt: str | None = None,
     tagger: Path | None = None,
     strength_pixel: float = 1.0,
@@ -62,6 +63,7 @@ def upscale(
             folder, or for one picture a file, in the format of its ending; - is standard input, or output
         model: a model folder, hf://OWNER/NAME or gs://BUCKET/NAME; the default is the small model in the package
         scale: 1 to 8, fractions too
+        strength: how much of the restoration is taken, from 0 (the enlarged input) to 1
         prompt: what the picture shows; the default is the model's own prompt
         tagger: a tagger folder, or hf://OWNER/NAME: what it finds in each picture goes before the prompt
         strength_pixel: of PiSA-SR: how much of the degradation is taken away, from 0
@@ -92,11 +94,13 @@ def upscale(
     from tvt_jax.inference.job import check_quality, require_folders, settle
     from tvt_jax.inference.mark import fingerprint, recipe_of
     from tvt_jax.inference.places import Naming
+    from tvt_jax.inference.strength import check_strength
     from tvt_jax.inference.upscaler import PRETRAINED
     from tvt_jax.inference.watch import watch as watch_folders
     from tvt_jax.inference.writing import QUALITY
 
     check_scale(scale)
+    check_strength(strength)
     check_quality(quality)
     naming = Naming(suffix=suffix, image_format=format.upper() if format else None)
     if watch:
@@ -105,9 +109,9 @@ def upscale(
     options: dict[str, Any] = {"prompt": prompt, "color_fix": color_fix, "tile": tile, "dtype": dtype}
     options |= {"strength_pixel": strength_pixel, "strength_semantic": strength_semantic}
     folder = find(PRETRAINED if model is None else model)
-    written: dict[str, Any] = {"quality": quality or QUALITY, "strip_metadata": strip_metadata}
+    written: dict[str, Any] = {"strength": strength, "quality": quality or QUALITY, "strip_metadata": strip_metadata}
     asked = options | written | {"scale": scale, "tagger": fingerprint(find(tagger)) if tagger else None}
-    how = How(recipe=recipe_of(folder, asked), **written)
+    how = How(recipe=recipe_of(fingerprint(folder), asked), **written)
     if job is not None and skip_existing:
         job = job.left(how.recipe)
         if job is None:

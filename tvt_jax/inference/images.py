@@ -1,12 +1,14 @@
 """Reading pictures: every kind people have, as arrays of 8 or 16 bits, with nothing lost on the way that matters."""
 
 import io
+import struct
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from jaxtyping import UInt
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
@@ -17,7 +19,11 @@ from tvt_jax.inference.metadata import Metadata, gather, mark_of, tiff_exif, tif
 
 READABLE = frozenset(".png .jpg .jpeg .jfif .jpe .webp .tif .tiff .bmp .gif .avif .heic .heif".split())
 
+Stream = io.BytesIO | io.BufferedReader
+
 _ORIENTATION = 274
+# Pillow knows more kinds, of which some start other programs.
+_KINDS = "PNG JPEG MPO WEBP TIFF BMP DIB GIF AVIF HEIF PPM".split()
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _JPEG_END = b"\xff\xd9"
 # Profiles of printers and packets of edits have megabytes; Pillow's own limit is one.
@@ -70,9 +76,25 @@ def decode_picture(data: bytes, name: str) -> Picture:
 
 def size_of(path: Path) -> tuple[int, int] | None:
     """Height and width of the picture at `path`, upright or not, from its header; None where that doesn't tell."""
+    with suppress(OSError), path.open("rb") as file:
+        return size_in(file)
+    return None
+
+
+def size_in(stream: Stream) -> tuple[int, int] | None:
+    """Height and width of the picture in an open file, as `size_of`."""
     # Decoders raise whatever they like on a broken file, and reading it whole tells what is wrong.
-    with suppress(Exception), warnings.catch_warnings(action="ignore"), path.open("rb") as file:
-        image = _open(file)
+    with suppress(Exception), warnings.catch_warnings(action="ignore"):
+        header = stream.read(24)
+        stream.seek(0)
+        if header.startswith(png.SIGNATURE) and header[12:16] == b"IHDR":
+            width, height = struct.unpack(">2I", header[16:])
+            return height, width
+        if header.startswith(TIFF_SIGNATURES):
+            # Pillow doesn't know them all.
+            with tifffile.TiffFile(stream) as file:
+                return file.pages.first.imagelength, file.pages.first.imagewidth
+        image = _open(stream)
         return image.height, image.width
     return None
 
@@ -95,12 +117,13 @@ def pixels_of(image: Image.Image) -> UInt[np.ndarray, "h w c"]:
     return _from_image(image).pixels
 
 
-def _open(stream: io.BytesIO | io.BufferedReader) -> Image.Image:
+def _open(stream: Stream) -> Image.Image:
     header = stream.read(12)
     stream.seek(0)
     if header[4:8] == b"ftyp" and header[8:12] in _HEIC_BRANDS:
         _register_heic()
-    return Image.open(stream)
+    Image.init()
+    return Image.open(stream, formats=[kind for kind in _KINDS if kind in Image.OPEN])
 
 
 def _register_heic() -> None:

@@ -13,10 +13,10 @@ _MODEL_FILES = (".json", ".safetensors", ".txt")
 _SHORT, _LONG = 16, 32
 
 
-def recipe_of(model: Place, options: Mapping[str, Any]) -> str:
-    """Say by which model folder, and with what options, results are made."""
+def recipe_of(model: str, options: Mapping[str, Any]) -> str:
+    """Say by which model (its fingerprint), and with what options, results are made."""
     told = repr(sorted(options.items())).encode()
-    return f"{_NAME} model={fingerprint(model)} options={hashlib.sha256(told).hexdigest()[:_SHORT]}"
+    return f"{_NAME} model={model} options={hashlib.sha256(told).hexdigest()[:_SHORT]}"
 
 
 def mark_for(recipe: str, data: bytes) -> str:

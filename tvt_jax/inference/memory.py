@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tvt_jax.inference.tiling import Grid
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, UNet2DConditionConfig
@@ -15,11 +16,8 @@ MAPS_ALIVE = 8
 # Inputs and results of the programs, a pixel; and what giving colours back holds, a pixel of the one tile it works on.
 BYTES_PER_TILED_PIXEL = 60
 BYTES_PER_FINISHED_PIXEL = 150
-# Python, jax and the compiled programs. These three are fitted to peaks that `python -m benchmarks.memory` measured.
+# Python, jax and the compiled programs. These are fitted to peaks that `python -m benchmarks.memory` measured.
 BASE = 870_000_000
-# The result, 16 bits deep at most; adain's two passes keep it so besides one of 8 bits.
-BYTES_PER_PIXEL = 6
-ADAIN_BYTES_PER_PIXEL = 3
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
@@ -46,12 +44,16 @@ def finest_attention(unet: UNet2DConditionConfig) -> int:
     return [*unet.down_block_types[:-1], CROSS_ATTENTION_BLOCK].index(CROSS_ATTENTION_BLOCK)
 
 
-def host_bytes(vae: AutoencoderKLConfig, grid: Grid, whole: bool, adain: bool) -> int:
-    """Give what is held of a picture: the result, latents before and after, the tile that gets its colours."""
+def host_bytes(vae: AutoencoderKLConfig, grid: Grid, whole: bool, adain: bool, dtype: np.dtype) -> int:
+    """Give what is held of a picture: the result, latents before and after, the tile that gets its colours.
+
+    Between its two passes, adain keeps 16 bits; a result of 16 bits takes their place.
+    """
     pixels = grid.rows.pixels * grid.columns.pixels
     finished = grid.rows.tile * grid.columns.tile * vae.downsampling**2
     planes = 0 if whole else 2 * 4 * vae.latent_channels * grid.shape[0] * grid.shape[1]
-    held = pixels * (BYTES_PER_PIXEL + adain * ADAIN_BYTES_PER_PIXEL) + planes
+    numbers = {np.dtype(np.uint16), dtype} if adain else {dtype}
+    held = pixels * 3 * sum(number.itemsize for number in numbers) + planes
     return held + BYTES_PER_FINISHED_PIXEL * finished
 
 

@@ -11,8 +11,8 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from tvt_jax.diffusion import OneStep, restore_latent
+from tvt_jax.inference.adapters import TRAINED, Strengths, TwoPasses
 from tvt_jax.inference.statistics import Norms, Statistics, with_norms
-from tvt_jax.inference.strengths import TRAINED, Strengths, TwoPasses
 from tvt_jax.model_folder import ModelFolder
 from tvt_jax.models.unet import UNet2DConditionModel
 from tvt_jax.models.vae import AutoencoderKL, Posterior

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from tvt_jax.inference.memory import (
     BASE,
@@ -81,8 +83,13 @@ class Planner:
         self._tiles = [half, *(tile for tile in self._tiles if tile < half)]
         return smaller
 
-    def plan(self, height: int, width: int) -> Plan:
-        """Plan a picture whose result has `height` x `width` pixels, in the largest tiles that fit.
+    def plan(self, height: int, width: int, dtype: DTypeLike = np.uint8) -> Plan:
+        """Plan a picture in the largest tiles that fit.
+
+        Args:
+            height: of the result, in pixels.
+            width: of the result, in pixels.
+            dtype: of the result.
 
         Raises:
             MemoryError: not even the smallest do.
@@ -91,9 +98,9 @@ class Planner:
             return self._whole(height, width)
         plans = [self._plan(height, width, tile) for tile in self._tiles]
         for plan in plans:
-            if self._missing(plan) is None:
+            if self._missing(plan, np.dtype(dtype)) is None:
                 return plan
-        raise MemoryError(self._missing(plans[-1]))
+        raise MemoryError(self._missing(plans[-1], np.dtype(dtype)))
 
     def _plan(self, height: int, width: int, tile: int) -> Plan:
         # As large as a batch of tiles.
@@ -121,18 +128,19 @@ class Planner:
         return Grid(*(Axis(pixels=n, tile=tile, padding=padding, **shared) for n, tile in sides))
 
     def estimate(self, plan: Plan) -> int:
-        """Peak memory in bytes of a process that works by `plan` on a CPU."""
-        return BASE + self._on_device(plan) + self._on_host(plan)
+        """Peak memory in bytes of a process that works by `plan` on a CPU, with a result of 8 bits."""
+        return BASE + self._on_device(plan) + self._on_host(plan, np.dtype(np.uint8))
 
-    def _missing(self, plan: Plan) -> str | None:
+    def _missing(self, plan: Plan, dtype: np.dtype) -> str | None:
         """Say of a plan that doesn't fit."""
+        on_device, on_host = self._on_device(plan), self._on_host(plan, dtype)
         if jax.default_backend() == "cpu":
             # The process runs already: what it has taken is not free any more.
-            needs = [("memory", self._on_device(plan) + self._on_host(plan), free_host_bytes())]
+            needs = [("memory", on_device + on_host, free_host_bytes())]
         else:
             needs = [
-                ("device memory", self._on_device(plan), free_device_bytes()),
-                ("memory", self._on_host(plan), free_host_bytes()),
+                ("device memory", on_device, free_device_bytes()),
+                ("memory", on_host, free_host_bytes()),
             ]
         for name, needed, free in needs:
             if free is not None and needed > free:
@@ -142,8 +150,8 @@ class Planner:
     def _on_device(self, plan: Plan) -> int:
         return device_bytes(self._vae, self._unet, self._dtype, plan.grid, 1 if plan.whole else BATCH)
 
-    def _on_host(self, plan: Plan) -> int:
-        return host_bytes(self._vae, plan.grid, plan.whole, self._adain)
+    def _on_host(self, plan: Plan, dtype: np.dtype) -> int:
+        return host_bytes(self._vae, plan.grid, plan.whole, self._adain, dtype)
 
     def _up(self, length: int) -> int:
         return math.ceil(length / self._unit) * self._unit

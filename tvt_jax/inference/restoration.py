@@ -1,6 +1,6 @@
 """One picture through the networks, tile by tile, with the group norms of the whole."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,8 @@ SURVEYED = 32
 
 Plane = Float[np.ndarray, "h w c"]
 Result = Float[np.ndarray, "h2 w2 c"]
-Progress = Callable[[Iterable, str], Iterable]
+# Batches of tiles that are done, and how many there are.
+Report = Callable[[int, int], None]
 Decoded = tuple[Tile, Float[np.ndarray, "h w 3"]]
 
 
@@ -33,12 +34,10 @@ class Stage:
     """A network that runs over the tiles of a picture.
 
     Attributes:
-        name: what a progress bar calls it.
         program: applies it to a batch.
         read: gives a tile's inputs.
     """
 
-    name: str
     program: Callable[..., tuple[Array, Statistics]]
     read: Callable[[Tile], tuple[np.ndarray, ...]]
 
@@ -59,27 +58,27 @@ class Restoration:
         *,
         step: OneStep,
         sample: bool,
-        progress: Progress,
+        report: Report,
         passes: int = PASSES,
     ) -> None:
         self._vae, self._unet, self._grid = vae, unet, grid
         self._step = step
         self._sample = sample
-        self._progress = progress
+        self._report, self._done = report, 0
         self._passes = passes
 
     def run(self, source: Source, text: Text | None) -> Iterator[Decoded]:
         """Restore the picture; give each tile, decoded, and not clipped to [-1, 1]."""
         encode = partial(networks.encode, self._vae.network, self._vae.params)
-        latents = self._gather(Stage(name="encode", program=encode, read=partial(self._read_pixels, source)), self._cut)
+        latents = self._gather(Stage(program=encode, read=partial(self._read_pixels, source)), self._cut)
 
         def restore(z: Latents, norms: Norms) -> tuple[Array, Statistics]:
             embedding = self._unet.text(text, BATCH)
             return networks.restore(self._unet.network, self._step, self._unet.params, z, embedding, norms)
 
-        clean = self._gather(Stage(name="restore", program=restore, read=self._reader(latents)), self._blend)
+        clean = self._gather(Stage(program=restore, read=self._reader(latents)), self._blend)
         decode = partial(networks.decode, self._vae.network, self._vae.params)
-        yield from self._over_tiles(Stage(name="decode", program=decode, read=self._reader(clean)))
+        yield from self._over_tiles(Stage(program=decode, read=self._reader(clean)))
 
     def _gather(self, stage: Stage, add: Callable[[Plane, Tile, Result], None]) -> Plane:
         plane = np.zeros((*self._grid.shape, self._vae.config.latent_channels), np.float32)
@@ -89,8 +88,9 @@ class Restoration:
 
     def _over_tiles(self, stage: Stage) -> Iterator[tuple[Tile, np.ndarray]]:
         told, given = self._statistics(stage)
-        for batch in self._progress([*self._grid.batches(BATCH)], stage.name):
+        for batch in self._grid.batches(BATCH):
             results, _, _ = self._apply(stage, batch, told, given)
+            self._count_batch()
             # Of a short batch, what filled it up is left out.
             yield from zip(batch, np.asarray(results), strict=False)
 
@@ -102,13 +102,30 @@ class Restoration:
         if len(tiles) <= BATCH:
             return told, False
         moments = self._moments(stage, sample, told)
-        surveyed = list(dict.fromkeys([*sample, *spread(tiles, SURVEYED)]))
-        batches = [surveyed[i : i + BATCH] for i in range(0, len(surveyed), BATCH)]
         for _ in range(self._passes):
-            seen = [self._apply(stage, batch, moments, True)[1:] for batch in self._progress(batches, "statistics")]
+            seen = [self._survey(stage, batch, moments) for batch in self._surveyed()]
             told = correction(of=pool(seen[:1]), towards=pool(seen))
             moments = self._moments(stage, sample, told)
         return moments, True
+
+    def _surveyed(self) -> list[list[Tile]]:
+        """Give the batches that the statistics are corrected by, first the one that stands for the picture."""
+        tiles = self._grid.tiles
+        surveyed = list(dict.fromkeys([*spread(tiles, BATCH), *spread(tiles, SURVEYED)]))
+        return [surveyed[i : i + BATCH] for i in range(0, len(surveyed), BATCH)]
+
+    def _survey(
+        self, stage: Stage, batch: list[Tile], moments: Statistics
+    ) -> tuple[Statistics, Float[np.ndarray, "b 4"]]:
+        _, seen, boxes = self._apply(stage, batch, moments, True)
+        self._count_batch()
+        return seen, boxes
+
+    def _count_batch(self) -> None:
+        """Report one more batch of the three networks' as done."""
+        self._done += 1
+        surveys = self._passes * len(self._surveyed()) if len(self._grid.tiles) > BATCH else 0
+        self._report(self._done, 3 * (surveys + len([*self._grid.batches(BATCH)])))
 
     def _moments(self, stage: Stage, sample: list[Tile], told: Statistics) -> Statistics:
         """Give the corrected moments of a batch of tiles that go by them."""

@@ -3,9 +3,10 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +19,16 @@ from tqdm import tqdm
 from tvt_jax import compilation_cache
 from tvt_jax.colour import COLOR_FIXES, ColorFix
 from tvt_jax.hub import fetch, find
+from tvt_jax.inference.adapters import TRAINED, Strengths, require_adapters
 from tvt_jax.inference.channels import resize, spread_color, to_8_bits, to_grey
 from tvt_jax.inference.check import Scale, check_choice, check_floats, check_scale, to_pixels
 from tvt_jax.inference.finish import join, paint
 from tvt_jax.inference.networks import VAE, Text, UNet, run_whole
 from tvt_jax.inference.plan import SMALLEST_TILE, Plan, Planner
 from tvt_jax.inference.prompt import Describe, describer, with_prompt
-from tvt_jax.inference.restoration import Decoded, Restoration, noise
+from tvt_jax.inference.restoration import Decoded, Report, Restoration, noise
 from tvt_jax.inference.statistics import Norms
-from tvt_jax.inference.strengths import TRAINED, Strengths, require_adapters
+from tvt_jax.inference.strength import Strength, blend, check_strength
 from tvt_jax.inference.tiling import Grid, Tile
 from tvt_jax.inference.windows import Enlarged, Given, Source
 from tvt_jax.model_folder import ModelFolder, read_model
@@ -36,7 +38,7 @@ DTYPES = ("float32", "bfloat16")
 # A strip is not enlarged first to more than this many times the smallest side: its result would fill the memory.
 LONGEST_STRIP = 4
 
-Result = TypeVar("Result")
+Use = Callable[[Iterable[Decoded], Grid], np.ndarray]
 
 
 def load(
@@ -55,7 +57,7 @@ def load(
     """Read a model folder, hf://OWNER/NAME or gs://BUCKET/NAME (None: that in the package); the rest as in `Upscaler`.
 
     With a text encoder in the folder, `prompt` takes the place of the model's own, and the tags that a tagger folder
-    finds in each picture go before it. The strengths are `inference.strengths.Strengths`, for PiSA-SR.
+    finds in each picture go before it. The strengths are `inference.adapters.Strengths`, for PiSA-SR.
 
     Compiled programs are kept on disk from run to run, in `$XDG_CACHE_HOME/tvt_jax` or `~/.cache/tvt_jax`, unless jax
     was told of another place.
@@ -135,7 +137,15 @@ class Upscaler:
             adain = self._color_fix == "adain"
             self._planner = Planner(self.vae.config, self.unet.config, jnp.dtype(dtype), adain, tile, device_rows)
 
-    def upscale(self, image: np.ndarray | Image.Image, scale: Scale | None = None) -> np.ndarray:
+    def upscale(
+        self,
+        image: np.ndarray | Image.Image,
+        scale: Scale | None = None,
+        *,
+        strength: Strength = 1,
+        color_fix: ColorFix | None = None,
+        report: Report | None = None,
+    ) -> np.ndarray:
         """Enlarge a picture to (round(h * scale), round(w * scale)), with the channels it has.
 
         Args:
@@ -143,27 +153,34 @@ class Upscaler:
                 result has the same depth.
             scale: 1 to 8, None is the card's. The network always works at the card's scale, the one it was trained
                 for; for another one its result is resized (Lanczos).
+            strength: from the enlarged input (0) to all of the restoration (1).
+            color_fix: how the input's colours are given back; None is the upscaler's own way.
+            report: hears of a picture in tiles how many batches are done, and of how many; what it raises ends the
+                work. None is a progress bar, where one was asked for.
 
         Raises:
             MemoryError: it would not fit, as far as that can be told.
-            ValueError: the scale is out of range, this is no picture, or the model has no UNet.
+            ValueError: the scale or the strength is out of range, this is no picture, or the model has no UNet.
         """
+        check_strength(strength)
         scale = check_scale(self.card.scale if scale is None else scale)
-        image = to_pixels(image)
-        if image.ndim == 2:
-            return self.upscale(image[..., None], scale)[..., 0]
-        if image.shape[-1] in (2, 4):
-            color, alpha = image[..., :-1], image[..., -1]
-            color = self.upscale(spread_color(color, alpha), scale)
-            return np.dstack([color, resize(alpha, color.shape[:2], Image.Resampling.BICUBIC)])
-        if image.shape[-1] == 1:
-            return to_grey(self.upscale(np.repeat(image, 3, axis=-1), scale))[..., None]
+        pixels = to_pixels(image)
+        image = pixels[..., None] if pixels.ndim == 2 else pixels
+        fix = self._color_fix if color_fix is None else color_fix
+        with self._reporting(report) as told:
+            restored = _by_channels(image, partial(self._upscale_rgb, scale=scale, fix=fix, report=told))
+        result = blend(restored, image, strength)
+        return result[..., 0] if pixels.ndim == 2 else result
+
+    def _upscale_rgb(
+        self, image: UInt[np.ndarray, "h w 3"], scale: Scale, fix: ColorFix, report: Report
+    ) -> UInt[np.ndarray, "H W 3"]:
         # The networks see 8 bits, which they were trained on; the colours that are given back have all.
         small, own = (self._at_working_size(pixels) for pixels in (to_8_bits(image), image))
         seen, colors = (Enlarged(pixels, self.card.scale) for pixels in (small, own))
         text = None if self._describe is None else self._describe(small, self.card.scale)
-        use = partial(paint, source=colors, fix=self._color_fix, dtype=image.dtype)
-        result = self._work(seen, text, use)
+        use = partial(paint, source=colors, fix=fix, dtype=image.dtype)
+        result = self._work(seen, text, use, image.dtype, report)
         size = self.result_size(image.shape[0], image.shape[1], scale)
         return result if size == result.shape[:2] else resize(result, size, Image.Resampling.LANCZOS)
 
@@ -173,7 +190,7 @@ class Upscaler:
         return round(height * scale), round(width * scale)
 
     def check_fits(self, height: int, width: int) -> None:
-        """Raise MemoryError if a picture of `height` x `width` pixels can't be upscaled in the memory that is free."""
+        """Raise MemoryError if a picture of `height` x `width` pixels of 8 bits can't be upscaled in free memory."""
         if self._planner is not None:
             height, width = self._working_size(height, width)
             self._planner.plan(height * self.card.scale, width * self.card.scale)
@@ -196,30 +213,30 @@ class Upscaler:
         return np.stack([self._restore(image, text) for image, text in zip(images, texts, strict=True)])
 
     def _restore(self, image: np.ndarray, text: Text | None) -> Float[np.ndarray, "h w 3"]:
-        return self._work(Given(image), text, lambda decoded, grid: join(decoded, grid, image.shape[:2]))
+        use = partial(join, size=image.shape[:2])
+        with self._reporting(None) as told:
+            return self._work(Given(image), text, use, np.dtype(np.float32), told)
 
-    def _work(self, source: Source, text: Text | None, use: Callable[[Iterable[Decoded], Grid], Result]) -> Result:
-        """Let `use` have the decoded tiles; where a device runs out of memory, again with half the tile."""
+    def _work(self, source: Source, text: Text | None, use: Use, dtype: np.dtype, report: Report) -> np.ndarray:
+        """Let `use` make a result of `dtype` from the decoded tiles; where a device's memory ends, of half the size."""
         if self._planner is None:
             raise ValueError("this model folder has no UNet: its VAE encodes and decodes, but restores nothing")
         while True:
-            plan = self._planner.plan(*source.size)
+            plan = self._planner.plan(*source.size, dtype)
             try:
-                return use(self._decoded(plan, source, text), plan.grid)
+                return use(self._decoded(plan, source, text, report), plan.grid)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error) or not self._planner.halve():
                     raise
                 tile = self._planner.largest
                 tqdm.write(f"the device's memory ran out: going on with tiles of {tile} latent pixels", file=sys.stderr)
 
-    def _decoded(self, plan: Plan, source: Source, text: Text | None) -> Iterator[Decoded]:
+    def _decoded(self, plan: Plan, source: Source, text: Text | None, report: Report) -> Iterator[Decoded]:
         if plan.whole:
             return iter([self._decode_whole(plan.grid, source, text)])
         assert self.unet is not None  # for the type checker: there is a plan
         sample = self.card.posterior == "sample"
-        restoration = Restoration(
-            self.vae, self.unet, plan.grid, step=self.card.step, sample=sample, progress=self._bar
-        )
+        restoration = Restoration(self.vae, self.unet, plan.grid, step=self.card.step, sample=sample, report=report)
         return restoration.run(source, text)
 
     def _decode_whole(self, grid: Grid, source: Source, text: Text | None) -> Decoded:
@@ -236,8 +253,19 @@ class Upscaler:
         result = run_whole(models, self.card.step, params, x, latent_noise, unet.text(text, 1), norms)
         return tile, np.asarray(result)[0]
 
-    def _bar(self, tiles: Iterable, name: str) -> Iterable:
-        return tqdm(tiles, desc=name, unit="batch", leave=False, disable=None if self._progress else True)
+    @contextmanager
+    def _reporting(self, report: Report | None) -> Iterator[Report]:
+        """Give whom to report to: `report`, or a progress bar."""
+        if report is not None:
+            yield report
+            return
+        with tqdm(unit="batch", leave=False, delay=0.1, disable=None if self._progress else True) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield show
 
     def _at_working_size(self, image: UInt[np.ndarray, "h w 3"]) -> UInt[np.ndarray, "h2 w2 3"]:
         """Give the picture, enlarged if its result would have a shorter side than the card's smallest."""
@@ -249,3 +277,16 @@ class Upscaler:
         smallest = self.card.smallest_side / self.card.scale
         factor = max(min(smallest / short, LONGEST_STRIP * smallest / long), 1)
         return int(height * factor), int(width * factor)
+
+
+def _by_channels(
+    image: UInt[np.ndarray, "h w c"], upscale_rgb: Callable[[UInt[np.ndarray, "h w 3"]], np.ndarray]
+) -> UInt[np.ndarray, "H W c"]:
+    """Upscale a picture of any kind by what upscales RGB."""
+    if image.shape[-1] in (2, 4):
+        color, alpha = image[..., :-1], image[..., -1]
+        color = _by_channels(spread_color(color, alpha), upscale_rgb)
+        return np.dstack([color, resize(alpha, color.shape[:2], Image.Resampling.BICUBIC)])
+    if image.shape[-1] == 1:
+        return to_grey(upscale_rgb(np.repeat(image, 3, axis=-1)))[..., None]
+    return upscale_rgb(image)

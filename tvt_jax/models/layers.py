@@ -32,6 +32,22 @@ def torch_bias_init(fan_in: int) -> nn.initializers.Initializer:
     return lambda rng, shape, dtype=jnp.float32: jax.random.uniform(rng, shape, dtype, -1, 1) * fan_in**-0.5
 
 
+def parameter(module: nn.Module, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]) -> Array:
+    """Give a module's parameter, or draw it where there are none yet.
+
+    flax's own `param` traces `init` to compare its shape, for all 1,400 of a large UNet whenever a program is traced.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    if module.is_initializing() or not module.has_variable("params", name):
+        return module.param(name, init, shape)
+    value = module.get_variable("params", name)
+    if value.shape != shape:
+        raise ValueError(f"{'/'.join((*module.path, name))} has shape {value.shape}, not {shape}")
+    return jnp.asarray(value)
+
+
 def convolve(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """Cross-correlate NHWC `x` with an HWIO `kernel`."""
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=_DIMENSIONS)
@@ -109,8 +125,8 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
         """Convolve; LoRA's A is a convolution like this one, its B is 1x1 (PEFT's layout)."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
-        bias = self.param("bias", torch_bias_init(math.prod(shape[:3])), (self.features,)).astype(self.dtype)
+        kernel = parameter(self, "kernel", self.kernel_init, shape).astype(self.dtype)
+        bias = parameter(self, "bias", torch_bias_init(math.prod(shape[:3])), (self.features,)).astype(self.dtype)
         x = jnp.asarray(x, self.dtype)
         own = convolve_doubled if self.doubled else partial(convolve, stride=self.stride, padding=self.padding)
         y = own(x, kernel)
@@ -144,7 +160,7 @@ class Dense(nn.Module):
     def parts(self, x: Float[Array, "*n c"], count: int) -> list[Float[Array, "*n e"]]:
         """Give the result in equal parts, each a product of its own: a compiler joins to it what is done with it."""
         split = partial(jnp.split, indices_or_sections=count, axis=-1)
-        kernel = self.param("kernel", torch_kernel_init, (x.shape[-1], self.features)).astype(self.dtype)
+        kernel = parameter(self, "kernel", torch_kernel_init, (x.shape[-1], self.features)).astype(self.dtype)
         x = x.astype(self.dtype)
         parts = [x @ part for part in split(kernel)]
         if self.has_variable("lora", "lora_A"):
@@ -152,7 +168,7 @@ class Dense(nn.Module):
             low_rank = x @ lora_a
             parts = [y + low_rank @ part for y, part in zip(parts, split(lora_b), strict=True)]
         if self.use_bias:
-            bias = self.param("bias", torch_bias_init(x.shape[-1]), (self.features,)).astype(self.dtype)
+            bias = parameter(self, "bias", torch_bias_init(x.shape[-1]), (self.features,)).astype(self.dtype)
             parts = [y + part for y, part in zip(parts, split(bias), strict=True)]
         return [product(y) for y in parts]
 
@@ -182,17 +198,25 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], moments: Moments | None = None) -> Float[Array, "b h w c"]:
-        """Normalise over the pixels and the channels of each group, or by `moments` (of g groups), scale and shift."""
+        """Normalise over the pixels and the channels of each group, or by `moments`, scale and shift.
+
+        The moments are of g groups: of all images (g), or of each (b 1 1 g).
+        """
         channels = x.shape[-1]
         if channels % self.num_groups:
             raise ValueError(f"{channels} channels cannot be split into norm_num_groups={self.num_groups} groups")
-        scale = self.param("scale", nn.initializers.ones_init(), (channels,))
-        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
+        scale = parameter(self, "scale", nn.initializers.ones_init(), (channels,))
+        bias = parameter(self, "bias", nn.initializers.zeros_init(), (channels,))
         mean, variance = self._own_moments(x) if moments is None else map(self._by_channel(x), moments)
         x = x.astype(jnp.float32)
         gain = jax.lax.rsqrt(variance + self.epsilon) * scale
         # One multiply and one add a pixel: the full-resolution levels are bound by memory, not arithmetic.
         return (x * gain + (bias - mean * gain)).astype(self.dtype)
+
+    def moments_of(self, x: Float[Array, "b h w c"]) -> Moments:
+        """Mean and variance of each image's groups of channels, b 1 1 g."""
+        first = slice(None, None, x.shape[-1] // self.num_groups)
+        return Moments(*(moment[..., first] for moment in self._own_moments(x)))
 
     def _own_moments(self, x: Float[Array, "b h w c"]) -> tuple[Array, Array]:
         """Mean and variance of each channel's group."""
@@ -204,7 +228,7 @@ class GroupNorm(nn.Module):
 
     def _by_channel(self, x: Array) -> Callable[[Array | np.ndarray], Array]:
         """Give what gives each channel its group's value."""
-        return lambda moment: jnp.repeat(moment, x.shape[-1] // self.num_groups)
+        return lambda moment: jnp.repeat(moment, x.shape[-1] // self.num_groups, axis=-1)
 
     def _group_mean(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
         """Mean of each channel's group: over the pixels first, which leaves the channels one long vector."""

@@ -1,7 +1,9 @@
 """Stage 3: adapt the UNet to restore a degraded image in one step, one level higher or as it is."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -22,6 +24,7 @@ from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.pixels import from_uint8
 from tvt_jax.stages.distillation import Distillation, Teacher, repeat
 from tvt_jax.stages.images import enlarge, psnr
+from tvt_jax.stages.pieces import in_pieces
 from tvt_jax.stages.sources import Prompt, prompts, read_source
 from tvt_jax.stages.student import added_levels, init_student, shift_levels, split_trained, takes_lora
 from tvt_jax.stages.training import Training
@@ -59,6 +62,8 @@ class AdaptStage(Training):
         color_fix: how the finished model gives the input's colours back, unless asked otherwise.
         trained_color_fix: the fix that the losses on pixels look through. With that of the finished model they see
             what is delivered; the release's see the bare result.
+        pieces: into how many by how many pieces the student and the decoder see an image cut in training, a number for
+            each equal part of a batch (`tvt_jax.stages.pieces`).
     """
 
     vae_source: str
@@ -79,6 +84,7 @@ class AdaptStage(Training):
     scale: int = 4
     color_fix: ColorFix = "adain"
     trained_color_fix: ColorFix = "none"
+    pieces: tuple[int, ...] = (1,)
 
     averaged: ClassVar[str] = "student"
     degrades: ClassVar[bool] = True
@@ -103,7 +109,7 @@ class AdaptStage(Training):
         """Pixels that the sides of a crop must be a multiple of."""
         patches = self.distillation.patches if self.distillation.weight else 1
         of_student, of_prior = (2 ** (len(unet.block_out_channels) - 1) for unet in (self.student, self.prior))
-        return self.vae.downsampling * max(of_student, patches * of_prior)
+        return self.vae.downsampling * max(of_student * math.lcm(*self.pieces), patches * of_prior)
 
     @property
     def evaluated(self) -> tuple[str, ...]:
@@ -169,12 +175,15 @@ class AdaptStage(Training):
         self, student: PyTree, fake: PyTree, frozen: dict[str, PyTree], batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Array, tuple[Metrics, Array]]:
         """Return the weighted sum of the student's losses; each of them as it is, and the student's scaled latent."""
-        latent, target = self._restore_latent(student, frozen, batch), from_uint8(batch["hr"])
+        text = repeat(_text(frozen, batch), len(batch["lr"]))
+        latent = in_pieces(partial(self._restore_latent, student, frozen), self.pieces, batch["lr"], text)
+        target = from_uint8(batch["hr"])
         losses: Metrics = {}
         if self.latent_weight:
             losses["latent"] = jnp.abs(latent - self._encode(frozen, target)).mean()
         if self.mse_weight or self.perceptual.weights:
-            image = self._fix_color(self._decode(frozen, latent), batch["lr"])
+            image = in_pieces(partial(self._decode, frozen), self.pieces, latent)
+            image = self._fix_color(image, batch["lr"])
             losses["mse"] = jnp.square(image - target).mean()
             counting = self.perceptual.distances(frozen["perceptual"], image, target, self.perceptual.weights)
             losses |= {name: distance.mean() for name, distance in counting.items()}
@@ -190,12 +199,14 @@ class AdaptStage(Training):
 
     def restore(self, student: PyTree, frozen: dict[str, PyTree], batch: Batch) -> tuple[Array, Array]:
         """Restore a batch's degraded images; return them, their colours not fixed, and their scaled latents."""
-        latent = self._restore_latent(student, frozen, batch)
+        text = repeat(_text(frozen, batch), len(batch["lr"]))
+        latent = self._restore_latent(student, frozen, batch["lr"], text)
         return self._decode(frozen, latent), latent
 
     def evaluate(self, state: State, frozen: dict[str, PyTree], batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         """Score the averaged student's restorations."""
-        image, _ = self.restore(state.ema, frozen, batch)
+        with self.compute.norms():
+            image, _ = self.restore(state.ema, frozen, batch)
         image, target = self._fix_color(image, batch["lr"]).clip(-1, 1), from_uint8(batch["hr"])
         distances = self.perceptual.distances(frozen["perceptual"], image, target)
         pictures = {"degraded": self._enlarge(batch["lr"]), "restored": image, "target": target}
@@ -232,17 +243,18 @@ class AdaptStage(Training):
         unet = self.compute.unet(self.prior)
         return Teacher(unet, frozen["prior"], Prompt(_text(frozen, batch)), frozen["negative_prompt"])
 
-    def _restore_latent(self, student: PyTree, frozen: dict[str, PyTree], batch: Batch) -> Array:
+    def _restore_latent(self, student: PyTree, frozen: dict[str, PyTree], degraded: Array, text: Array) -> Array:
+        """Restore images, or pieces of them, by a prompt for each image."""
         variables = {
             "params": self._student_params(student, frozen),
             "lora": scale_lora(student["lora"], self.lora.scale),
         }
 
         def predict_noise(latent: Array, timesteps: Array) -> Array:
-            text = repeat(_text(frozen, batch), len(latent))
-            return self.compute.unet(self.student).apply(variables, latent, timesteps, text)
+            of_each = repeat(text, len(latent))
+            return self.compute.unet(self.student).apply(variables, latent, timesteps, of_each)
 
-        latent = self._encode(frozen, self._enlarge(batch["lr"]), student.get("encoder_lora"))
+        latent = self._encode(frozen, self._enlarge(degraded), student.get("encoder_lora"))
         return restore_latent(latent, predict_noise, self.time_step)
 
     def _student_params(self, student: PyTree, frozen: dict[str, PyTree]) -> PyTree:

@@ -20,6 +20,7 @@ from tvt_jax.models.vae import AutoencoderKLConfig, Posterior
 from tvt_jax.pixels import from_uint8
 from tvt_jax.stages.images import psnr
 from tvt_jax.stages.optimizer import OptimizerConfig
+from tvt_jax.stages.pieces import in_pieces
 from tvt_jax.stages.training import Training
 from tvt_jax.train.state import Batch, Metrics, State
 
@@ -51,8 +52,8 @@ class AutoencoderStage(Training):
         kl_weight: of the divergence, beside losses summed over pixels.
         adversarial_weight: factor on the adaptive weight; 0 trains without a GAN.
         adversarial_start: step from which the discriminator counts and is trained.
-        pieces: into how many by how many pieces the VAE sees an image cut, a number for each equal part of a batch.
-            Where all images are of one size, a VAE learns how much of them lies by the border, and is off on others.
+        pieces: into how many by how many pieces the VAE sees an image cut, a number for each equal part of a batch
+            (`tvt_jax.stages.pieces`).
     """
 
     vae: AutoencoderKLConfig
@@ -112,7 +113,8 @@ class AutoencoderStage(Training):
         kernel = self.whole_vae(state.params["vae"], frozen)["decoder"]["conv_out"]["kernel"]
 
         def reconstruct(vae: PyTree, beside: Array) -> Reconstruction:
-            return self._reconstruct_pieces(_add_to_last(self.whole_vae(vae, frozen), beside), frozen, image, rng)
+            whole = _add_to_last(self.whole_vae(vae, frozen), beside)
+            return in_pieces(lambda image: self.reconstruct(whole, frozen, image, rng), self.pieces, image)
 
         def cotangent(gradient: Array) -> Reconstruction:
             return Reconstruction(gradient, *jax.tree.map(jnp.zeros_like, result[1:]))
@@ -147,18 +149,6 @@ class AutoencoderStage(Training):
         grads_vae, _ = pull_back(gradient)
         return {"vae": grads_vae, "discriminator": grads_discriminator}, metrics
 
-    def _reconstruct_pieces(self, vae: PyTree, frozen: PyTree, image: Array, rng: PRNGKeyArray) -> Reconstruction:
-        if len(image) % len(self.pieces):
-            raise ValueError(
-                f"data.batch: {len(image)} images are not {len(self.pieces)} equal parts, one for each of "
-                f"the stage's pieces {self.pieces}"
-            )
-        parts = [
-            jax.tree.map(partial(_join, pieces), self.reconstruct(vae, frozen, _cut(pieces, part), rng))
-            for pieces, part in zip(self.pieces, jnp.split(image, len(self.pieces)), strict=True)
-        ]
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-
     def _adversarial(
         self, discriminator: PyTree, result: Reconstruction, image_gradient: Array, pull_back_last: Callable
     ) -> tuple[Array, PyTree, dict[str, Array]]:
@@ -182,7 +172,8 @@ class AutoencoderStage(Training):
 
     def evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         """Score the averaged weights' reconstructions."""
-        result = self.reconstruct(self.whole_vae(state.ema, frozen), frozen, from_uint8(batch["hr"]), None)
+        with self.compute.norms():
+            result = self.reconstruct(self.whole_vae(state.ema, frozen), frozen, from_uint8(batch["hr"]), None)
         distances = self.perceptual.distances(frozen["perceptual"], jnp.clip(result.image, -1, 1), result.target)
         return {"psnr-rgb": psnr(result.image, result.target), **distances}, {
             "target": result.target,
@@ -192,19 +183,6 @@ class AutoencoderStage(Training):
     def whole_vae(self, trained: PyTree, frozen: PyTree) -> dict[str, Any]:
         """Join all parameters of the VAE: those trained, or their averages, and those frozen."""
         return {**frozen.get("vae", {}), **trained}
-
-
-def _cut(pieces: int, image: Float[Array, "b h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """Cut images into `pieces` rows of as many pieces."""
-    b, h, w, c = image.shape
-    rows = image.reshape(b, pieces, h // pieces, pieces, w // pieces, c)
-    return rows.swapaxes(2, 3).reshape(-1, h // pieces, w // pieces, c)
-
-
-def _join(pieces: int, cut: Float[Array, "n h2 w2 c"]) -> Float[Array, "b h w c"]:
-    """Join what `_cut` has cut."""
-    _, h, w, c = cut.shape
-    return cut.reshape(-1, pieces, pieces, h, w, c).swapaxes(2, 3).reshape(-1, pieces * h, pieces * w, c)
 
 
 def _add_to_last(vae: PyTree, beside: Array) -> PyTree:

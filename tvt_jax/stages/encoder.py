@@ -58,8 +58,9 @@ class EncoderStage(AutoencoderStage):
         metrics, images = super().evaluate(state, frozen, batch)
         image = from_uint8(batch["hr"])
         vae, source = self.compute.vae(self.vae), self.compute.vae(self.source_vae)
-        own = vae.apply({"params": self.whole_vae(state.ema, frozen)}, image, method="encode").mean
-        other = source.apply({"params": frozen["source"]}, enlarge(image, 2), method="encode").mean
+        with self.compute.norms():
+            own = vae.apply({"params": self.whole_vae(state.ema, frozen)}, image, method="encode").mean
+            other = source.apply({"params": frozen["source"]}, enlarge(image, 2), method="encode").mean
         distance = jnp.linalg.norm((own - other).reshape(len(image), -1), axis=1)
         metrics["latent_distance"] = distance / jnp.linalg.norm(other.reshape(len(image), -1), axis=1)
         return metrics, images

@@ -116,6 +116,10 @@ class PriorStage(Training):
 
     def evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         """Score the averaged weights at fixed noise, and predict clean images from noise of step 500."""
+        with self.compute.norms():
+            return self._evaluate(state, frozen, batch)
+
+    def _evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         errors = self._errors(state.ema, frozen, batch, jax.random.key(0), jax.random.key(1))
         clean = from_uint8(batch["hr"])
         vae = self.compute.vae(self.vae)

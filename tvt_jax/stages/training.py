@@ -79,7 +79,8 @@ class Training(ABC):
         def gradients(part: Batch, rng: PRNGKeyArray) -> tuple[dict[str, PyTree], Metrics]:
             return self.gradients(state, frozen, part, rng)
 
-        grads, metrics = accumulate(gradients, batch, rng, self.accumulation)
+        with self.compute.norms():
+            grads, metrics = accumulate(gradients, batch, rng, self.accumulation)
         params, opt_state, optimizer = {}, {}, self.optimizer.make()
         for group, tree in state.params.items():
             updates, opt_state[group] = optimizer.update(grads[group], state.opt_state[group], tree)

@@ -33,6 +33,7 @@ class TrainConfig:
         evaluate_every: steps between evaluations; one more comes at the end.
         save_every: steps between checkpoints.
         skippable: how many steps in a row may be skipped because a loss or a parameter would not be finite.
+        stall_minutes: without a step for so long, every process writes its stacks into the workdir, and goes on.
         keep: checkpoints kept, the newest.
         best: a metric of the evaluation; the checkpoint that is best by it is kept, too.
         wandb: project of Weights & Biases that the log is sent to, too.
@@ -51,6 +52,7 @@ class TrainConfig:
     evaluate_every: int = 1000
     save_every: int = 500
     skippable: int = 10
+    stall_minutes: float = 30.0
     keep: int = 2
     best: str | None = None
     wandb: str | None = None
@@ -70,6 +72,8 @@ class TrainConfig:
         for name in ("skippable", "data_shards", "fsdp_min_mib"):
             if getattr(self, name) < 0:
                 yield f"{name}={getattr(self, name)} must not be negative"
+        if not self.stall_minutes > 0:
+            yield f"stall_minutes={self.stall_minutes} must be positive"
         yield from _misplaced_models(self.stage)
         if self.best and self.evaluation is None:
             yield f"best={self.best!r} needs evaluation images"
@@ -138,8 +142,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 def _split(path: str) -> tuple[Path, list[str]]:
     """Part FILE.py:ARGUMENT into the file and what is handed to its config()."""
-    file, colon, argument = path.rpartition(":")
-    return (Path(file), [argument]) if colon and file.endswith(".py") else (Path(path), [])
+    file, found, argument = path.partition(".py:")
+    return (Path(f"{file}.py"), [argument]) if found else (Path(path), [])
 
 
 def lengths(config: TrainConfig, factor: float) -> dict[str, int]:
@@ -256,7 +260,7 @@ def to_json(config: Any) -> Any:
 
 # Fields that may change between two runs in a workdir without changing what is trained.
 _CADENCE = (
-    *("steps", "log_every", "evaluate_every", "save_every", "skippable"),
+    *("steps", "log_every", "evaluate_every", "save_every", "skippable", "stall_minutes"),
     *("keep", "best", "evaluation", "evaluation_batches", "wandb"),
 )
 _FREE = (*_CADENCE, "data_shards", "fsdp_shards", "fsdp_min_mib")

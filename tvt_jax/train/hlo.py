@@ -9,6 +9,8 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (.*)$")
 _COLLECTIVE = re.compile(
     r"^(?P<result>.*?) (?P<kind>all-gather|all-reduce|reduce-scatter|collective-permute|all-to-all)(?:-start)?\("
 )
+# What a slice receives of the others comes through its hosts.
+_BETWEEN_SLICES = re.compile(r'^(?P<result>.*?) recv\(.*_xla_megascale_transfer_type="(?P<kind>\w+)"')
 _OPERANDS_FIRST = ("all-gather", "collective-permute")  # in the result of an asynchronous one
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+)(?:e\dm\d\w*)?\[([\d,]*)\]")
 _WHILE = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
@@ -25,7 +27,7 @@ class Costs:
 
     Attributes:
         cycles: the TPU compiler's estimate, 0 elsewhere; Pallas kernels are not in it.
-        collectives: kind -> (how many, bytes of their results).
+        collectives: kind -> (how many, bytes of their results); between TPU slices `dcn-` stands before the kind.
     """
 
     cycles: float = 0.0
@@ -77,6 +79,9 @@ def _own(line: str) -> Costs:
         if match["kind"] in _OPERANDS_FIRST and "-start(" in match[0]:
             arrays = arrays[len(arrays) // 2 :]
         result.collectives[match["kind"]] = (1.0, float(sum(arrays)))
+    elif match := _BETWEEN_SLICES.match(line):
+        arrays = [_bytes(*array) for array in _ARRAY.findall(match["result"]) if array[1]]
+        result.collectives["dcn-" + match["kind"].lower().replace("_", "-")] = (1.0, float(sum(arrays)))
     return result
 
 

@@ -3,9 +3,6 @@
 import json
 import math
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +14,7 @@ from tvt_jax.files import write_whole
 from tvt_jax.pixels import to_uint8
 from tvt_jax.place import Place
 from tvt_jax.train.chips import Work, machine_of
+from tvt_jax.train.clock import SHARES, Clock, trained
 from tvt_jax.train.config import TrainConfig
 from tvt_jax.train.mirror import INTERVAL, Mirror
 from tvt_jax.train.wandb_run import WandbRun
@@ -32,30 +30,8 @@ SPEED = (
     "utilisation",
     "data_wait",
     "memory_gib",
+    *SHARES,
 )
-
-
-class Timer:
-    """Seconds spent training, over all runs in the workdir; evaluating, saving and compiling do not count."""
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        """Start at `seconds`, those of the runs before."""
-        self._before = seconds
-        self._since: float | None = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds trained until now."""
-        return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Stop the clock within the `with`."""
-        self._before, self._since = self.seconds, None
-        try:
-            yield
-        finally:
-            self._since = time.monotonic()
 
 
 class Log:
@@ -65,24 +41,24 @@ class Log:
         evaluated: the last step whose evaluation is in the log, or -1.
     """
 
-    def __init__(self, workdir: Place, timer: Timer, start: int, config: TrainConfig) -> None:
+    def __init__(self, workdir: Place, clock: Clock, start: int, config: TrainConfig) -> None:
         """Go on after step `start`; drop later entries of a run that was cut off.
 
         Args:
             workdir: gets metrics.jsonl, tensorboard/ and images/; only the first process writes. Into a bucket they
                 are copied every half minute, and before a checkpoint.
-            timer: seconds trained.
+            clock: of the run, which has begun to take steps.
             start: step of the resumed state.
             config: of the run.
         """
-        self._timer = timer
+        self._clock = clock
         self._steps, self._every, self._batch = config.steps, config.log_every, config.data.batch
         self._interval: list[dict[str, Any]] = []
-        self._waited, self._skippable = 0.0, config.skippable
+        self._skippable = config.skippable
         self._checked = self._in_a_row = 0
         self._late: _Interval | None = None
         self._work: Work | None = None
-        self._begin = timer.seconds
+        self._begin = clock.spent()
         self._writes = jax.process_index() == 0
         self._machine = machine_of(jax.device_count(), jax.devices()[0])
         kept = _keep_until(workdir / "metrics.jsonl", start, warn=self._writes)
@@ -98,18 +74,17 @@ class Log:
         """Note what each step from now on takes."""
         self._work = work
 
-    def step(self, step: int, metrics: dict[str, Any], waited: float) -> None:
-        """Take the metrics of a step, still being computed, and how many seconds its batch was waited for.
+    def step(self, step: int, metrics: dict[str, Any]) -> None:
+        """Take the metrics of a step, still being computed.
 
         Raises:
             FloatingPointError: more than `skippable` steps in a row were skipped.
         """
         self._interval.append(metrics)
-        self._waited += waited
         if step % self._every == 0 or step == self._steps:
-            now = self._timer.seconds
-            late, self._late = self._late, _Interval(step, self._begin, now, self._waited, self._interval)
-            self._begin, self._waited, self._interval = now, 0.0, []
+            now = self._clock.spent()
+            late, self._late = self._late, _Interval(step, self._begin, now, self._interval)
+            self._begin, self._interval = now, []
             self._train(late)
 
     def flush(self, step: int) -> None:
@@ -125,7 +100,7 @@ class Log:
 
     def evaluation(self, step: int, metrics: dict[str, float], images: dict[str, np.ndarray]) -> None:
         """Write the metrics of an evaluation, and its pictures (float [b h w 3] in [-1, 1]) as grids."""
-        self._write("evaluate", step, metrics, self._timer.seconds)
+        self._write("evaluate", step, metrics, trained(self._clock.spent()))
         self._print(f"step {step}  evaluation  " + _pairs(metrics))
         self.evaluated = step
         for name, batch in images.items() if self._writes else ():
@@ -142,7 +117,8 @@ class Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the TensorBoard file, and the run in Weights & Biases."""
+        """Say where the time went; end the TensorBoard file, and the run in Weights & Biases."""
+        self._print(str(self._clock))
         if self._writes:
             self._tensorboard.close()
             if self._wandb:
@@ -161,11 +137,11 @@ class Log:
         taken = [metrics for metrics in steps if not metrics["skipped"]]
         metrics = {name: float(np.mean([m[name] for m in taken])) for name in (taken or [{}])[0] if name != "skipped"}
         skipped = {"skipped": float(len(steps) - len(taken))} if len(taken) < len(steps) else {}
-        seconds = max(interval.end - interval.begin, 1e-9)
-        rate = len(steps) / seconds
-        rates = {"steps_per_s": rate, "images_per_s": rate * self._batch, "data_wait": interval.waited / seconds}
-        rates |= self._work.use(rate, self._batch) if self._work else {}
-        self._write("train", step, metrics | skipped | rates | _memory(), interval.end)
+        seconds = max(trained(interval.end) - trained(interval.begin), 1e-9)
+        rate, waited = len(steps) / seconds, interval.end["input"] - interval.begin["input"]
+        rates = {"steps_per_s": rate, "images_per_s": rate * self._batch, "data_wait": waited / seconds}
+        rates |= (self._work.use(rate, self._batch) if self._work else {}) | _memory() | self._clock.shares()
+        self._write("train", step, metrics | skipped | rates, trained(interval.end))
         shown = {name: value for name, value in metrics.items() if "/" not in name} | skipped
         self._print(
             f"step {step}/{self._steps}  {_pairs(shown)}  {rate:.3g} steps/s  {rate * self._batch:.3g} images/s  "
@@ -208,16 +184,14 @@ class _Interval(NamedTuple):
 
     Attributes:
         step: the last one.
-        begin: the timer before them.
-        end: the timer after them.
-        waited: seconds that their batches were waited for.
+        begin: what the clock had spent before them.
+        end: and after them.
         metrics: each one's.
     """
 
     step: int
-    begin: float
-    end: float
-    waited: float
+    begin: dict[str, float]
+    end: dict[str, float]
     metrics: list[dict[str, Any]]
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from tvt_jax.data.pipeline import make_iterator
 from tvt_jax.files import write_whole
@@ -18,14 +19,16 @@ from tvt_jax.place import Place
 from tvt_jax.train import wandb_run
 from tvt_jax.train.checkpoint import Checkpoints, newest, restore, restore_best, written_since
 from tvt_jax.train.chips import Work, chip_of
+from tvt_jax.train.clock import Clock
 from tvt_jax.train.config import TrainConfig, check_devices, differences, to_json
 from tvt_jax.train.lock import Check, locked
-from tvt_jax.train.log import Log, Timer
+from tvt_jax.train.log import Log
 from tvt_jax.train.preemption import StopSignals
 from tvt_jax.train.profile import Profile
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh, to_host
 from tvt_jax.train.state import State
+from tvt_jax.train.watch import Watch
 from tvt_jax.train.workdir import check_shared, check_space, prepare, read_config
 
 # Steps given to the device beyond the one it works on: it never waits, and a stop is noticed soon.
@@ -49,14 +52,16 @@ def train(config: TrainConfig, workdir: Place, profiled: range | None = None) ->
         OSError: the workdir cannot be written, has no room or is another run's, or none of its checkpoints can be read.
         ValueError: the config does not fit the devices, the data or the checkpoint.
     """
+    clock = Clock()
     wandb_run.check(config)
+    _mesh(config)  # what does not fit is refused before other processes are asked for anything
     prepare(workdir)
     check_shared(workdir)
     with locked(workdir) if jax.process_index() == 0 else nullcontext(lambda: None) as check:
-        return _train(config, workdir, profiled, check)
+        return _train(config, workdir, profiled, check, clock)
 
 
-def _train(config: TrainConfig, workdir: Place, profiled: range | None, check: Check) -> int:
+def _train(config: TrainConfig, workdir: Place, profiled: range | None, check: Check, clock: Clock) -> int:
     before = read_config(workdir)
     program, loaded = _program(config)
     last = newest(workdir / "checkpoints")
@@ -67,7 +72,7 @@ def _train(config: TrainConfig, workdir: Place, profiled: range | None, check: C
         del loaded  # in full precision it can be as large as the state
         if int(state.step) < config.steps:
             try:
-                state, stopped_by = _loop(config, workdir, program, checkpoints, state, host, profiled)
+                state, stopped_by = _loop(config, workdir, program, checkpoints, state, host, profiled, clock)
             except FloatingPointError as error:
                 checkpoints.wait()
                 good = newest(workdir / "checkpoints")
@@ -123,16 +128,18 @@ def _loop(
     state: State,
     host: dict[str, Any],
     profiled: range | None,
+    clock: Clock,
 ) -> tuple[State, int]:
     """Take steps from the state's to the last, or to a stop; return a saved state, and the signal of the stop, or 0."""
     held_out = _held_out(config)
     start = step = int(state.step)
     compiled = None
     ahead: deque[Any] = deque()
-    timer = Timer(host.get("seconds", 0.0))
+    clock.resume(host.get("clock"), workdir)
     with (
         closing(make_iterator(config.data, config.seed, jax.process_index(), jax.process_count())) as data,
-        Log(workdir, timer, start, config) as log,
+        Log(workdir, clock, start, config) as log,
+        Watch(workdir, config.stall_minutes, start) as watch,
         StopSignals() as stop,
         Profile(workdir / "profile", profiled) as profile,
     ):
@@ -145,19 +152,21 @@ def _loop(
             saving = step > start and due
             if evaluating or saving:
                 log.flush(step)
-            with timer.paused():
-                evaluation = _evaluate(config, program, state, held_out, log) if evaluating and held_out else None
+            evaluation = None
+            if evaluating and held_out:
+                with clock.during("evaluating"), watch.first("evaluation"):
+                    evaluation = _evaluate(program, state, held_out, log)
+            with clock.during("saving"):
                 if saving:
-                    checkpoints.save(state, {"data": data.get_state(), "seconds": timer.seconds}, evaluation)
-            if stopping or done:
-                checkpoints.wait()
-                return state, stop.received or 0
+                    checkpoints.save(state, {"data": data.get_state(), "clock": clock.save()}, evaluation)
+                if stopping or done:
+                    checkpoints.wait()
+                    return state, stop.received or 0
             profile.at(step, state)
-            begin = time.monotonic()
-            batch = program.put(next(data))
-            waited = time.monotonic() - begin
+            with clock.during("input"):
+                batch = program.put(next(data))
             if compiled is None:
-                with timer.paused():
+                with clock.during("compiling"), watch.first("step"):
                     compiled, work = _compile(program, batch)
                     log.compiled(work)
             state, metrics = compiled(state, program.frozen, batch)
@@ -165,15 +174,21 @@ def _loop(
             ahead.append(metrics)
             if len(ahead) > _AHEAD:
                 jax.block_until_ready(ahead.popleft())
-            log.step(step, metrics, waited)
+            log.step(step, metrics)
+            watch.step(step)
 
 
 def _program(config: TrainConfig) -> tuple[Program, Any]:
     """Load what the stage starts from, and make the program; return both."""
-    mesh = make_mesh(config.data_shards, config.fsdp_shards)
-    check_devices(config, mesh.size, jax.process_count())
+    mesh = _mesh(config)
     loaded = config.stage.load()
     return Program(config, mesh, loaded), loaded
+
+
+def _mesh(config: TrainConfig) -> Mesh:
+    mesh = make_mesh(config.data_shards, config.fsdp_shards)
+    check_devices(config, mesh.size, jax.process_count())
+    return mesh
 
 
 def _resume(
@@ -203,9 +218,7 @@ def _held_out(config: TrainConfig) -> list[dict[str, Any]]:
         return list(islice(batches, config.evaluation_batches))
 
 
-def _evaluate(
-    config: TrainConfig, program: Program, state: State, held_out: list[dict[str, Any]], log: Log
-) -> dict[str, float]:
+def _evaluate(program: Program, state: State, held_out: list[dict[str, Any]], log: Log) -> dict[str, float]:
     metrics, pictures = program.evaluate(state, held_out)
     log.evaluation(int(state.step), metrics, pictures)
     return metrics

@@ -45,7 +45,7 @@ class Plan:
         seconds: of a step, by the compiler's estimate of cycles, and Pallas kernels at what their shapes allow of the
             peak; without waiting for other chips. 0 where it estimates none, and when compiled with little effort.
         utilisation: share of the peak that `flops` in `seconds` are.
-        collectives: kind -> (how many, bytes of their results).
+        collectives: kind -> (how many, bytes of their results); those between slices, over DCN, apart as dcn-kind.
         compile_seconds: on this machine.
     """
 
@@ -77,7 +77,9 @@ def run(config: TrainConfig, topology: str, find_batch: bool, quick: bool, as_js
 
 
 def topology_devices(topology: str) -> list[Any]:
-    """List the devices of a TPU topology such as v5e:4x4, none of which need be there; of `local`, those that are.
+    """List the devices of a TPU topology, none of which need be there; of `local`, those that are.
+
+    v5e:4x4 is one slice, 2xv5e:4x4 are two, which a slower network joins.
 
     Raises:
         ValueError: libtpu is not installed, or does not know the topology.
@@ -97,13 +99,16 @@ def topology_devices(topology: str) -> list[Any]:
     compilation_cache.reset_cache()
 
     # The two cores of a v4 chip are one device wherever jax runs on them; here that must be asked for.
-    cores = {"chip_config_name": "megacore"} if topology.startswith("v4") else {}
+    slices, _, name = topology.rpartition("xv")
+    name = f"v{name}" if slices else topology
+    cores = {"chip_config_name": "megacore"} if name.startswith("v4") else {}
     try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology, **cores).devices)
+        options = {"num_slices": int(slices or 1), **cores}
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices)
     except Exception as error:  # the plug-in raises many types
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(
-            f"--plan={topology}: {first}; names are like v5e:4x4 and v5p:2x2x1, or local, and TPUs need "
+            f"--plan={topology}: {first}; names are like v5e:4x4, v5p:2x2x1 and 2xv5e:4x4, or local, and TPUs need "
             "`pip install 'tvt-jax[tpu]'`"
         ) from error
 

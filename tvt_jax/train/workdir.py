@@ -18,7 +18,7 @@ from tvt_jax.files import remove
 from tvt_jax.place import Place
 from tvt_jax.train.state import State
 
-_PATIENCE = 10.0  # seconds until what one host wrote must be seen by all
+_PATIENCE = 5.0  # seconds until what one host wrote must be seen by all
 
 
 def prepare(workdir: Place) -> None:

@@ -1,0 +1,1 @@
+"""A page to upscale photos on, served from this machine."""
