@@ -22,7 +22,6 @@ def config(**changes: Any) -> TrainConfig:
             "trained": "lora",
             "optimizer": OptimizerConfig(learning_rate=1e-3, warmup=20, decay_until=steps),
             "ema_decay": 0.99,
-            "pieces": (1,),
             "lora": DISTILLATION.lora,
             "perceptual": replace(PERCEPTUAL, lpips_weight=0.3, dists_weight=3.0),
             **changes,

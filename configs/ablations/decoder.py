@@ -17,7 +17,7 @@ def config(**changes: Any) -> TrainConfig:
     base, steps = decoder.config(), 100
     assert isinstance(base.stage, DecoderStage)
     gan: dict[str, Any] = {"adversarial_weight": 0.1, "adversarial_start": steps // 2}
-    stage = replace(base.stage, optimizer=vae_optimizer(steps), pieces=(1,), **gan)
+    stage = replace(base.stage, optimizer=vae_optimizer(steps), **gan)
     return replace(
         base,
         stage=replace(stage, **changes),

@@ -19,5 +19,6 @@ def config() -> TrainConfig:
         adversarial_weight=base.stage.adversarial_weight,
         adversarial_start=base.stage.adversarial_start,
         ema_decay=base.stage.ema_decay,
+        compute=base.stage.compute,
     )
     return replace(base, stage=stage)

@@ -24,6 +24,6 @@ def config() -> TrainConfig:
         perceptual=base.stage.perceptual,
         adversarial_weight=base.stage.adversarial_weight,
         ema_decay=base.stage.ema_decay,
-        pieces=base.stage.pieces,
+        compute=base.stage.compute,
     )
     return replace(base, stage=stage, steps=steps)

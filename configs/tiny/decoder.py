@@ -4,10 +4,10 @@ python train.py --config=configs/tiny/decoder.py --workdir=runs/tiny/decoder
 """
 
 from configs.tiny.shapes import (
+    COMPUTE,
     DISCRIMINATOR,
     HELD_OUT,
     PERCEPTUAL,
-    PIECES,
     RUNS,
     TRAIN,
     VAE_D4,
@@ -32,7 +32,7 @@ def config() -> TrainConfig:
             perceptual=PERCEPTUAL,
             adversarial_weight=0.0,
             ema_decay=0.99,
-            pieces=PIECES,
+            compute=COMPUTE,
         ),
         data=large_crops(TRAIN, 2),
         evaluation=large_crops(HELD_OUT, 4),

@@ -3,7 +3,7 @@
 python train.py --config=configs/tiny/prior.py --workdir=runs/tiny/prior
 """
 
-from configs.tiny.shapes import HELD_OUT, PRIOR, RUNS, TRAIN, VAE_D8, degraded
+from configs.tiny.shapes import COMPUTE, HELD_OUT, PRIOR, RUNS, TRAIN, VAE_D8, degraded
 from tvt_jax.stages.optimizer import OptimizerConfig
 from tvt_jax.stages.prior import PriorStage
 from tvt_jax.train.config import TrainConfig
@@ -19,6 +19,7 @@ def config() -> TrainConfig:
             vae=VAE_D8,
             optimizer=OptimizerConfig(learning_rate=1e-3, kernel_learning_rate=0.02, warmup=20, decay_until=steps),
             ema_decay=0.99,
+            compute=COMPUTE,
         ),
         data=degraded(TRAIN),
         evaluation=degraded(HELD_OUT),

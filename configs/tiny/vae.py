@@ -3,7 +3,7 @@
 python train.py --config=configs/tiny/vae.py --workdir=runs/tiny/vae
 """
 
-from configs.tiny.shapes import DISCRIMINATOR, HELD_OUT, PIECES, TRAIN, VAE_D8, large_crops, vae_optimizer
+from configs.tiny.shapes import COMPUTE, DISCRIMINATOR, HELD_OUT, TRAIN, VAE_D8, large_crops, vae_optimizer
 from tvt_jax.losses.perceptual import PerceptualLoss
 from tvt_jax.stages.vae import VAEStage
 from tvt_jax.train.config import TrainConfig
@@ -20,7 +20,7 @@ def config() -> TrainConfig:
             perceptual=PerceptualLoss(lpips_net="alex", lpips_weight=0.2),
             adversarial_weight=0.0,
             ema_decay=0.99,
-            pieces=PIECES,
+            compute=COMPUTE,
         ),
         data=large_crops(TRAIN, 2),
         evaluation=large_crops(HELD_OUT, 4),

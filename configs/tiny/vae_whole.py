@@ -6,10 +6,10 @@ python train.py --config=configs/tiny/vae_whole.py --workdir=runs/tiny/vae_whole
 from dataclasses import replace
 
 from configs.tiny.shapes import (
+    COMPUTE,
     DISCRIMINATOR,
     HELD_OUT,
     PERCEPTUAL,
-    PIECES,
     RUNS,
     TRAIN,
     VAE_D4,
@@ -32,7 +32,7 @@ def config() -> TrainConfig:
             perceptual=replace(PERCEPTUAL, dists_weight=0.0),
             adversarial_weight=0.0,
             ema_decay=0.99,
-            pieces=PIECES,
+            compute=COMPUTE,
         ),
         data=large_crops(TRAIN, 2),
         evaluation=large_crops(HELD_OUT, 4),

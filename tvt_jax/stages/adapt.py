@@ -1,9 +1,7 @@
 """Stage 3: adapt the UNet to restore a degraded image in one step, one level higher or as it is."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -24,7 +22,6 @@ from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.pixels import from_uint8
 from tvt_jax.stages.distillation import Distillation, Teacher, repeat
 from tvt_jax.stages.images import enlarge, psnr
-from tvt_jax.stages.pieces import in_pieces
 from tvt_jax.stages.sources import Prompt, prompts, read_source
 from tvt_jax.stages.student import added_levels, init_student, shift_levels, split_trained, takes_lora
 from tvt_jax.stages.training import Training
@@ -62,8 +59,6 @@ class AdaptStage(Training):
         color_fix: how the finished model gives the input's colours back, unless asked otherwise.
         trained_color_fix: the fix that the losses on pixels look through. With that of the finished model they see
             what is delivered; the release's see the bare result.
-        pieces: into how many by how many pieces the student and the decoder see an image cut in training, a number for
-            each equal part of a batch (`tvt_jax.stages.pieces`).
     """
 
     vae_source: str
@@ -84,7 +79,6 @@ class AdaptStage(Training):
     scale: int = 4
     color_fix: ColorFix = "adain"
     trained_color_fix: ColorFix = "none"
-    pieces: tuple[int, ...] = (1,)
 
     averaged: ClassVar[str] = "student"
     degrades: ClassVar[bool] = True
@@ -109,7 +103,7 @@ class AdaptStage(Training):
         """Pixels that the sides of a crop must be a multiple of."""
         patches = self.distillation.patches if self.distillation.weight else 1
         of_student, of_prior = (2 ** (len(unet.block_out_channels) - 1) for unet in (self.student, self.prior))
-        return self.vae.downsampling * max(of_student * math.lcm(*self.pieces), patches * of_prior)
+        return self.vae.downsampling * max(of_student, patches * of_prior)
 
     @property
     def evaluated(self) -> tuple[str, ...]:
@@ -176,14 +170,12 @@ class AdaptStage(Training):
     ) -> tuple[Array, tuple[Metrics, Array]]:
         """Return the weighted sum of the student's losses; each of them as it is, and the student's scaled latent."""
         text = repeat(_text(frozen, batch), len(batch["lr"]))
-        latent = in_pieces(partial(self._restore_latent, student, frozen), self.pieces, batch["lr"], text)
-        target = from_uint8(batch["hr"])
+        latent, target = self._restore_latent(student, frozen, batch["lr"], text), from_uint8(batch["hr"])
         losses: Metrics = {}
         if self.latent_weight:
             losses["latent"] = jnp.abs(latent - self._encode(frozen, target)).mean()
         if self.mse_weight or self.perceptual.weights:
-            image = in_pieces(partial(self._decode, frozen), self.pieces, latent)
-            image = self._fix_color(image, batch["lr"])
+            image = self._fix_color(self._decode(frozen, latent), batch["lr"])
             losses["mse"] = jnp.square(image - target).mean()
             counting = self.perceptual.distances(frozen["perceptual"], image, target, self.perceptual.weights)
             losses |= {name: distance.mean() for name, distance in counting.items()}
@@ -244,7 +236,7 @@ class AdaptStage(Training):
         return Teacher(unet, frozen["prior"], Prompt(_text(frozen, batch)), frozen["negative_prompt"])
 
     def _restore_latent(self, student: PyTree, frozen: dict[str, PyTree], degraded: Array, text: Array) -> Array:
-        """Restore images, or pieces of them, by a prompt for each image."""
+        """Restore images, each by its prompt."""
         variables = {
             "params": self._student_params(student, frozen),
             "lora": scale_lora(student["lora"], self.lora.scale),

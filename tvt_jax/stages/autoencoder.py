@@ -1,6 +1,5 @@
 """What the three VAE stages share: reconstruct, compare by L1 + LPIPS + KL + hinge GAN, update, average."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +19,6 @@ from tvt_jax.models.vae import AutoencoderKLConfig, Posterior
 from tvt_jax.pixels import from_uint8
 from tvt_jax.stages.images import psnr
 from tvt_jax.stages.optimizer import OptimizerConfig
-from tvt_jax.stages.pieces import in_pieces
 from tvt_jax.stages.training import Training
 from tvt_jax.train.state import Batch, Metrics, State
 
@@ -52,8 +50,6 @@ class AutoencoderStage(Training):
         kl_weight: of the divergence, beside losses summed over pixels.
         adversarial_weight: factor on the adaptive weight; 0 trains without a GAN.
         adversarial_start: step from which the discriminator counts and is trained.
-        pieces: into how many by how many pieces the VAE sees an image cut, a number for each equal part of a batch
-            (`tvt_jax.stages.pieces`).
     """
 
     vae: AutoencoderKLConfig
@@ -65,7 +61,6 @@ class AutoencoderStage(Training):
     kl_weight: float = 1e-6
     adversarial_weight: float = 0.5
     adversarial_start: int = 50_001
-    pieces: tuple[int, ...] = (1,)
 
     averaged: ClassVar[str] = "vae"
     trained: ClassVar[tuple[str, ...]] = (*ENCODER, *DECODER)
@@ -73,7 +68,7 @@ class AutoencoderStage(Training):
     @property
     def multiple(self) -> int:
         """Pixels that the sides of a crop must be a multiple of."""
-        return self.vae.downsampling * math.lcm(*self.pieces)
+        return self.vae.downsampling
 
     @property
     def evaluated(self) -> tuple[str, ...]:
@@ -113,8 +108,7 @@ class AutoencoderStage(Training):
         kernel = self.whole_vae(state.params["vae"], frozen)["decoder"]["conv_out"]["kernel"]
 
         def reconstruct(vae: PyTree, beside: Array) -> Reconstruction:
-            whole = _add_to_last(self.whole_vae(vae, frozen), beside)
-            return in_pieces(lambda image: self.reconstruct(whole, frozen, image, rng), self.pieces, image)
+            return self.reconstruct(_add_to_last(self.whole_vae(vae, frozen), beside), frozen, image, rng)
 
         def cotangent(gradient: Array) -> Reconstruction:
             return Reconstruction(gradient, *jax.tree.map(jnp.zeros_like, result[1:]))

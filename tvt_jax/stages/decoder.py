@@ -43,7 +43,7 @@ class DecoderStage(AutoencoderStage):
     @property
     def multiple(self) -> int:
         """Pixels that the sides of a crop must be a multiple of."""
-        return super().multiple * (1 if self.geometry == "upsample" else 2)
+        return self.vae.downsampling if self.geometry == "upsample" else self.source_vae.downsampling
 
     def load(self) -> PyTree:
         """Read the 8x VAE."""
