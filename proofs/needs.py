@@ -25,6 +25,7 @@ from tvt_jax.train.flops import Flops, count_flops
 from tvt_jax.train.plan import topology_devices
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
+from tvt_jax.train.state import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +69,14 @@ def needed(program: Program, batch: dict[str, Any], stage: AdaptStage) -> Flops:
     student, fake = program.state.params["student"], program.state.params["fake"]
     rng = jax.eval_shape(lambda: jax.random.key(0))
 
-    def fake_loss(fake: PyTree, frozen: PyTree, latent: Array, rng: PRNGKeyArray) -> Array:
+    def fake_loss(fake: PyTree, frozen: PyTree, batch: Batch, latent: Array, rng: PRNGKeyArray) -> Array:
         return stage.distillation.fake_loss(fake, stage.teacher(frozen, batch), latent, rng)
 
     with jax.set_mesh(program.mesh):
         _, (_, latent) = jax.eval_shape(stage.student_loss, student, fake, program.frozen, batch, rng)
         parts = [
             needed_for(stage.student_loss, student, (fake, program.frozen, batch, rng)),
-            needed_for(fake_loss, fake, (program.frozen, latent, rng)),
+            needed_for(fake_loss, fake, (program.frozen, batch, latent, rng)),
         ]
     return Flops(*map(sum, zip(*parts, strict=True)))
 
