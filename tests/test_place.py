@@ -97,7 +97,7 @@ def test_every_command_refuses(main, words, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", ["--images s3://b/x --out o", "--images gs://b/x --out o", "--images i --out s3://b/x"]
+    "words", ["--images s3://b/x --out o", "--images hdfs://b/x --out o", "--images i --out s3://b/x"]
 )
 def test_prepare_refuses(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -1,6 +1,7 @@
 """A run that stands still: its stacks lie in the workdir, and it goes on."""
 
 import dataclasses
+import threading
 import time
 
 import jax
@@ -83,6 +84,22 @@ def test_where_the_workdir_cannot_be_written_the_stacks_are_printed(tmp_path, mo
         time.sleep(0.3)
     error = capsys.readouterr().err
     assert "could not be written: Stale file handle" in error and "test_watch.py" in error
+
+
+def test_the_main_thread_is_written_among_hundreds(tmp_path):
+    ended = threading.Event()
+    threads = [threading.Thread(target=ended.wait, name=f"worker {i}") for i in range(300)]
+    for thread in threads:
+        thread.start()
+    try:
+        with Watch(tmp_path, 0.1 / 60, 0):
+            while not written(tmp_path):
+                time.sleep(0.1)
+    finally:
+        ended.set()
+    stacks = written(tmp_path)[0].read_text()
+    assert stacks.startswith("thread MainThread\n") and "in test_the_main_thread_is_written_among" in stacks
+    assert "thread worker 299\n" in stacks
 
 
 def test_minutes_that_make_no_sense(images):
