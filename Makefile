@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.runtime
 	$(BIN)/python tools/demo.py
 
+# Two processes at a time; slow tests run alone, for many of them start processes and wait for them.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-test-all: lint
-	$(BIN)/python -m pytest -m "not bench"
+test-all: test
+	$(BIN)/python -m pytest -m "slow and not bench"
 
 # Fetches, trains for about twelve hours on two cores, and puts the model into the package; goes on where it was cut off.
 pretrained: $(VENV)/.test
