@@ -11,7 +11,9 @@ from proofs import micro
 from tests.stages import small
 from tvt_jax.models.layers import GroupNorm
 from tvt_jax.models.shapes import param_shapes
+from tvt_jax.pixels import from_uint8
 from tvt_jax.stages.compute import Compute
+from tvt_jax.train.state import State
 
 
 def convolutions(jaxpr) -> int:
@@ -57,6 +59,31 @@ def test_norms_leave_out_the_margin():
     np.testing.assert_allclose(result, (x - mean) / deviation, atol=1e-5)
     with Compute().norms():
         assert np.abs(norm.apply(params, jnp.asarray(x)) - result).max() > 0.01
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+def test_the_smallest_maps_keep_their_middle(side):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, side, side, 4)), jnp.float32)
+    params = {"params": {"scale": np.ones(4, np.float32), "bias": np.zeros(4, np.float32)}}
+    with Compute(norm_margin=1 / 16).norms():
+        assert jnp.isfinite(GroupNorm(2).apply(params, x)).all()
+
+
+@pytest.mark.parametrize("margin", [-0.1, 0.5, float("nan")])
+def test_a_margin_that_leaves_nothing_is_refused(margin):
+    with pytest.raises(ValueError, match=rf"norm_margin={margin} must be from 0 to less than .5"):
+        Compute(norm_margin=margin)
+
+
+def test_evaluation_leaves_the_margin_out_as_training_does():
+    stage = replace(micro.stage("vae", Path()), vae=micro.VAE_D4, compute=Compute(norm_margin=1 / 16))
+    frozen, vae = {"perceptual": stage.perceptual.load()}, small.random_vae(micro.VAE_D4, 0)
+    state = State(step=jnp.int32(0), params={}, opt_state={}, ema=vae)
+    batch = {"hr": jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8))}
+    with stage.compute.norms():
+        expected = stage.reconstruct(vae, frozen, from_uint8(batch["hr"]), None).image
+    np.testing.assert_array_equal(stage.evaluate(state, frozen, batch)[1]["reconstruction"], expected)
+    assert np.abs(stage.reconstruct(vae, frozen, from_uint8(batch["hr"]), None).image - expected).max() > 1e-3
 
 
 def test_frozen_kernels_are_held_in_the_computations_dtype():

@@ -39,6 +39,11 @@ def test_each_stage_starts_from_those_before_it(tmp_path):
         before.add(stage)
 
 
+def test_no_stage_sees_the_border_in_its_norms():
+    for stage in pretrain.STAGES:
+        assert load_config(ROOT / "configs" / "tiny" / f"{stage}.py").stage.compute.norm_margin == 1 / 16
+
+
 def test_batches_grow_and_steps_shrink_with_the_length(tmp_path):
     length = pretrain.Length(budget=pretrain.HOURS / 2, batches=16)
     for stage in pretrain.STAGES:

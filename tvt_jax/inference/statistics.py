@@ -6,10 +6,9 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from tvt_jax.models.layers import GroupNorm, Moments
+from tvt_jax.models.layers import GroupNorm, Moments, norms_by
 
 Result = TypeVar("Result")
 # The moments of every norm of a network, by the norm's path.
@@ -41,20 +40,18 @@ def with_norms(norms: Norms, call: Callable[[], Result]) -> tuple[Result, Statis
     """
     seen: dict[str, Moments] = {}
 
-    def intercept(proceed: Callable, inputs: tuple, options: dict, context: nn.module.InterceptorContext) -> Any:
-        if not isinstance(context.module, GroupNorm) or context.method_name != "__call__":
-            return proceed(*inputs, **options)
-        name = "/".join(context.module.path)
+    def moments_of(norm: GroupNorm, x: Array) -> Moments:
+        name = "/".join(norm.path)
         if name in seen:  # the network runs a second time, on something else
             name = f"{name}, again"
-        seen[name] = box_moments(inputs[0], norms.boxes, context.module.num_groups)
+        seen[name] = box_moments(x, norms.boxes, norm.num_groups)
         moments = _pooled(seen[name], _areas(norms.boxes))
-        if norms.statistics is not None:
-            told = norms.statistics[name]
-            moments = jax.tree.map(lambda *either: jnp.where(norms.given, *either), told, corrected(moments, told))
-        return proceed(*inputs, moments)
+        if norms.statistics is None:
+            return moments
+        told = norms.statistics[name]
+        return jax.tree.map(lambda *either: jnp.where(norms.given, *either), told, corrected(moments, told))
 
-    with nn.intercept_methods(intercept):
+    with norms_by(moments_of):
         result = call()
     return result, seen
 

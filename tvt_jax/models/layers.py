@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -235,6 +236,18 @@ class GroupNorm(nn.Module):
         by_channel = x.mean((1, 2), keepdims=True)
         grouped = by_channel.reshape(*by_channel.shape[:3], self.num_groups, -1)
         return jnp.broadcast_to(grouped.mean(-1, keepdims=True), grouped.shape).reshape(by_channel.shape)
+
+
+def norms_by(moments: Callable[[GroupNorm, Array], Moments]) -> AbstractContextManager[None]:
+    """Let all group norms that are applied meanwhile go by the moments that are given for each and its input."""
+
+    def intercept(proceed: Callable, inputs: tuple, options: dict, context: nn.module.InterceptorContext) -> Any:
+        if not isinstance(context.module, GroupNorm) or context.method_name != "__call__":
+            return proceed(*inputs, **options)
+        (x,) = inputs
+        return proceed(x, moments(context.module, x))
+
+    return nn.intercept_methods(intercept)
 
 
 def nearest_resize(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:

@@ -195,10 +195,9 @@ class AdaptStage(Training):
         latent = self._restore_latent(student, frozen, batch["lr"], text)
         return self._decode(frozen, latent), latent
 
-    def evaluate(self, state: State, frozen: dict[str, PyTree], batch: Batch) -> tuple[Metrics, dict[str, Array]]:
+    def scores(self, state: State, frozen: dict[str, PyTree], batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         """Score the averaged student's restorations."""
-        with self.compute.norms():
-            image, _ = self.restore(state.ema, frozen, batch)
+        image, _ = self.restore(state.ema, frozen, batch)
         image, target = self._fix_color(image, batch["lr"]).clip(-1, 1), from_uint8(batch["hr"])
         distances = self.perceptual.distances(frozen["perceptual"], image, target)
         pictures = {"degraded": self._enlarge(batch["lr"]), "restored": image, "target": target}

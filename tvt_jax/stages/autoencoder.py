@@ -164,10 +164,9 @@ class AutoencoderStage(Training):
         distances = self.perceptual.distances(frozen["perceptual"], image, target, weights)
         return sum((weights[name] * distance for name, distance in distances.items()), jnp.zeros(len(image)))
 
-    def evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
+    def scores(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         """Score the averaged weights' reconstructions."""
-        with self.compute.norms():
-            result = self.reconstruct(self.whole_vae(state.ema, frozen), frozen, from_uint8(batch["hr"]), None)
+        result = self.reconstruct(self.whole_vae(state.ema, frozen), frozen, from_uint8(batch["hr"]), None)
         distances = self.perceptual.distances(frozen["perceptual"], jnp.clip(result.image, -1, 1), result.target)
         return {"psnr-rgb": psnr(result.image, result.target), **distances}, {
             "target": result.target,

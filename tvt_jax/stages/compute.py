@@ -1,18 +1,16 @@
 """In which precision a stage computes, and what it keeps for the backward pass."""
 
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
-from tvt_jax.models.layers import GroupNorm
+from tvt_jax.models.layers import GroupNorm, Moments, norms_by
 from tvt_jax.models.remat import Remat
 from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel
 from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
@@ -36,6 +34,10 @@ class Compute:
     remat: Remat = "none"
     norm_margin: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.norm_margin < 0.5:
+            raise ValueError(f"norm_margin={self.norm_margin} must be from 0 to less than .5: the middle must be left")
+
     def vae(self, config: AutoencoderKLConfig) -> AutoencoderKL:
         """Make a VAE."""
         return AutoencoderKL(config, jnp.dtype(self.dtype), self.remat)
@@ -46,16 +48,12 @@ class Compute:
 
     def norms(self) -> AbstractContextManager[None]:
         """Let the group norms of all networks that are applied meanwhile leave out the margin."""
-        return nn.intercept_methods(self._leave_out_margin) if self.norm_margin else nullcontext()
+        return norms_by(self._moments_inside) if self.norm_margin else nullcontext()
 
-    def _leave_out_margin(
-        self, proceed: Callable, inputs: tuple, options: dict, context: nn.module.InterceptorContext
-    ) -> Any:
-        if not isinstance(context.module, GroupNorm) or context.method_name != "__call__":
-            return proceed(*inputs, **options)
-        (x,) = inputs
-        rows, columns = (math.ceil(self.norm_margin * side) for side in x.shape[1:3])
-        return proceed(x, context.module.moments_of(x[:, rows : x.shape[1] - rows, columns : x.shape[2] - columns]))
+    def _moments_inside(self, norm: GroupNorm, x: Array) -> Moments:
+        # Of the smallest maps a pixel or two are left.
+        rows, columns = (min(math.ceil(self.norm_margin * side), (side - 1) // 2) for side in x.shape[1:3])
+        return norm.moments_of(x[:, rows : x.shape[1] - rows, columns : x.shape[2] - columns])
 
     def hold(self, params: PyTree) -> PyTree:
         """Give frozen parameters (arrays or shapes) as they lie in memory: kernels in `dtype`."""

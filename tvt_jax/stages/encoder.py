@@ -53,14 +53,13 @@ class EncoderStage(AutoencoderStage):
         """Start from the encoder in the folder, which took over E8's layers where they fit."""
         return frozen["vae"]
 
-    def evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
+    def scores(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         """Score reconstructions, and the distance of E4's latents from E8's of the image enlarged 2x."""
-        metrics, images = super().evaluate(state, frozen, batch)
+        metrics, images = super().scores(state, frozen, batch)
         image = from_uint8(batch["hr"])
         vae, source = self.compute.vae(self.vae), self.compute.vae(self.source_vae)
-        with self.compute.norms():
-            own = vae.apply({"params": self.whole_vae(state.ema, frozen)}, image, method="encode").mean
-            other = source.apply({"params": frozen["source"]}, enlarge(image, 2), method="encode").mean
+        own = vae.apply({"params": self.whole_vae(state.ema, frozen)}, image, method="encode").mean
+        other = source.apply({"params": frozen["source"]}, enlarge(image, 2), method="encode").mean
         distance = jnp.linalg.norm((own - other).reshape(len(image), -1), axis=1)
         metrics["latent_distance"] = distance / jnp.linalg.norm(other.reshape(len(image), -1), axis=1)
         return metrics, images

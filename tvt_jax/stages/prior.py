@@ -114,12 +114,8 @@ class PriorStage(Training):
         vae = self.compute.vae(self.vae)
         return vae.apply({"params": frozen["vae"]}, image, rng_posterior, method="to_latent"), text
 
-    def evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
+    def scores(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         """Score the averaged weights at fixed noise, and predict clean images from noise of step 500."""
-        with self.compute.norms():
-            return self._evaluate(state, frozen, batch)
-
-    def _evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
         errors = self._errors(state.ema, frozen, batch, jax.random.key(0), jax.random.key(1))
         clean = from_uint8(batch["hr"])
         vae = self.compute.vae(self.vae)

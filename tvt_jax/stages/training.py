@@ -96,6 +96,15 @@ class Training(ABC):
     ) -> tuple[dict[str, PyTree], Metrics]:
         """Give each group's gradient on a part of a batch, and the losses."""
 
+    def evaluate(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
+        """Score the averaged weights: each metric of each image, and pictures."""
+        with self.compute.norms():
+            return self.scores(state, frozen, batch)
+
+    @abstractmethod
+    def scores(self, state: State, frozen: PyTree, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
+        """Give what `evaluate` gives."""
+
     def _require_equal(self, field: str, *networks: str) -> None:
         """Raise ValueError where networks of the stage differ in a field that they must share."""
         values = {network: getattr(getattr(self, network), field) for network in networks}
