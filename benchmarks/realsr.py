@@ -26,9 +26,10 @@ from benchmarks import report, timing
 from benchmarks.rivals import RIVALS, NcnnUpscaler, fetch
 from tvt_jax.evaluation import METRICS
 from tvt_jax.evaluation.compare import Run, compare
-from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, code_fingerprint, file_hash, model_fingerprint
+from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, code_fingerprint, file_hash
 from tvt_jax.evaluation.scores import Evaluation, Values
 from tvt_jax.files import write_whole
+from tvt_jax.inference.mark import fingerprint
 from tvt_jax.inference.upscaler import PRETRAINED
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -124,7 +125,7 @@ def methods(options: Options, threads: int) -> list[Method]:
     code = code_fingerprint(RESTORATION_CODE)
     chosen = [
         _running("bicubic", options, code, bicubic),
-        _running("ours", options, model_fingerprint(model) + code, tvt_jax.load(model).upscale),
+        _running("ours", options, fingerprint(model) + code, tvt_jax.load(model).upscale),
     ]
     published = options.bench / "results_osediff"
     if published.is_dir():

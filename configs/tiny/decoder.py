@@ -3,18 +3,7 @@
 python train.py --config=configs/tiny/decoder.py --workdir=runs/tiny/decoder
 """
 
-from configs.tiny.shapes import (
-    COMPUTE,
-    DISCRIMINATOR,
-    HELD_OUT,
-    PERCEPTUAL,
-    RUNS,
-    TRAIN,
-    VAE_D4,
-    VAE_D8,
-    large_crops,
-    vae_optimizer,
-)
+from configs.tiny.shapes import PERCEPTUAL, RUNS, VAE_D4, VAE_D8, vae_run, vae_settings
 from tvt_jax.stages.decoder import DecoderStage
 from tvt_jax.train.config import TrainConfig
 
@@ -22,22 +11,13 @@ from tvt_jax.train.config import TrainConfig
 def config() -> TrainConfig:
     """Train for `steps`; the learning rate ends at zero there."""
     steps = 2800
-    return TrainConfig(
-        stage=DecoderStage(
+    return vae_run(
+        DecoderStage(
             vae=VAE_D4,
             source=f"{RUNS}/vae/model",
             source_vae=VAE_D8,
-            optimizer=vae_optimizer(steps),
-            discriminator=DISCRIMINATOR,
+            **vae_settings(steps),
             perceptual=PERCEPTUAL,
-            adversarial_weight=0.0,
-            ema_decay=0.99,
-            compute=COMPUTE,
         ),
-        data=large_crops(TRAIN, 2),
-        evaluation=large_crops(HELD_OUT, 4),
-        steps=steps,
-        log_every=25,
-        evaluate_every=250,
-        save_every=125,
+        steps,
     )

@@ -12,9 +12,13 @@ from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DCondit
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.stages.compute import Compute
+from tvt_jax.stages.decoder import DecoderStage
 from tvt_jax.stages.distillation import Distillation
+from tvt_jax.stages.encoder import EncoderStage
 from tvt_jax.stages.optimizer import OptimizerConfig
 from tvt_jax.stages.student import add_level
+from tvt_jax.stages.vae import VAEStage
+from tvt_jax.train.config import TrainConfig
 
 RUNS = "runs/tiny"
 
@@ -101,6 +105,30 @@ def vae_optimizer(steps: int) -> OptimizerConfig:
     """Use Muon for the kernels: Adam's updates follow brightness and find no colour for thousands of steps."""
     return OptimizerConfig(
         learning_rate=2e-3, kernel_learning_rate=0.02, betas=(0.9, 0.99), warmup=20, decay_until=steps
+    )
+
+
+def vae_settings(steps: int) -> dict[str, Any]:
+    """Give what the stages of the VAEs share. Without a GAN: what follows the decoder stage trains it again."""
+    return {
+        "optimizer": vae_optimizer(steps),
+        "discriminator": DISCRIMINATOR,
+        "adversarial_weight": 0.0,
+        "ema_decay": 0.99,
+        "compute": COMPUTE,
+    }
+
+
+def vae_run(stage: VAEStage | DecoderStage | EncoderStage, steps: int) -> TrainConfig:
+    """Train a stage of the VAEs for `steps`."""
+    return TrainConfig(
+        stage=stage,
+        data=large_crops(TRAIN, 2),
+        evaluation=large_crops(HELD_OUT, 4),
+        steps=steps,
+        log_every=25,
+        evaluate_every=250,
+        save_every=125,
     )
 
 

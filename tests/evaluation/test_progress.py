@@ -14,7 +14,8 @@ from tvt_jax.evaluation import progress as progress_module
 from tvt_jax.evaluation import restoration as module
 from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.metrics import METRICS
-from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, Progress, model_fingerprint
+from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, Progress
+from tvt_jax.inference.mark import fingerprint
 from tvt_jax.inference.upscaler import Upscaler
 
 COUNT = 4
@@ -145,11 +146,11 @@ def test_a_fingerprint_changes_with_settings_and_content_alone(tmp_path):
 def test_a_model_is_known_by_its_files(tmp_path):
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "w.safetensors").write_bytes(b"1")
-    before = model_fingerprint(tmp_path)
+    before = fingerprint(tmp_path)
     (tmp_path / "README.md").write_text("a note")
-    assert model_fingerprint(tmp_path) == before
+    assert fingerprint(tmp_path) == before
     (tmp_path / "unet" / "w.safetensors").write_bytes(b"2")
-    assert model_fingerprint(tmp_path) != before
+    assert fingerprint(tmp_path) != before
 
 
 def test_a_truth_that_changed_is_scored_again(folders, score):

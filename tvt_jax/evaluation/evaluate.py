@@ -9,12 +9,13 @@ from tvt_jax.evaluation.categories import read_categories
 from tvt_jax.evaluation.compare import Run, format_comparison, other_truths
 from tvt_jax.evaluation.metrics import choose_metrics
 from tvt_jax.evaluation.pairs import Pairs, find_pairs
-from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, Progress, code_fingerprint, model_fingerprint
+from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, Progress, code_fingerprint
 from tvt_jax.evaluation.report import write_report
 from tvt_jax.evaluation.restoration import load_model, place_results, restore
 from tvt_jax.evaluation.scores import format_table, read_evaluation, write_evaluation
 from tvt_jax.evaluation.scoring import Results, evaluate
 from tvt_jax.hub import fetch
+from tvt_jax.inference.mark import fingerprint
 from tvt_jax.inference.upscaler import PRETRAINED
 
 OtherRuns = Sequence[tuple[Run, Path]]  # with the files that they were read from
@@ -50,7 +51,7 @@ def run(
     folder = fetch(model) if model else PRETRAINED
     settings = f"{metrics} {crop_border} {code_fingerprint(METRIC_CODE)}"
     if lr:
-        settings += f" {tile} {model_fingerprint(folder)} {code_fingerprint(RESTORATION_CODE)}"
+        settings += f" {tile} {fingerprint(folder)} {code_fingerprint(RESTORATION_CODE)}"
     progress = Progress(out, settings, force=force)
     pairs, left_out = find_pairs(source, hr, sr_suffix, [*([save] if save else []), progress.folder])
     kinds = read_categories(categories, pairs)

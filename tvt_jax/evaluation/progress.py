@@ -83,11 +83,6 @@ def file_hash(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def model_fingerprint(model: Path) -> str:
-    """Hash all configurations and weights of a model folder."""
-    return _hash_files(model, (path for path in model.rglob("*") if path.suffix in {".json", ".safetensors"}))
-
-
 def code_fingerprint(parts: Sequence[str]) -> str:
     """Hash files and folders of this package, weights among them, and the versions of the libraries that compute."""
     paths = [_PACKAGE / part for part in parts]

@@ -66,6 +66,8 @@ class Restoration:
         self._sample = sample
         self._report, self._done = report, 0
         self._passes = passes
+        surveys = passes * len(self._surveyed()) if len(grid.tiles) > BATCH else 0
+        self._batches = 3 * (surveys + len([*grid.batches(BATCH)]))
 
     def run(self, source: Source, text: Text | None) -> Iterator[Decoded]:
         """Restore the picture; give each tile, decoded, and not clipped to [-1, 1]."""
@@ -124,8 +126,7 @@ class Restoration:
     def _count_batch(self) -> None:
         """Report one more batch of the three networks' as done."""
         self._done += 1
-        surveys = self._passes * len(self._surveyed()) if len(self._grid.tiles) > BATCH else 0
-        self._report(self._done, 3 * (surveys + len([*self._grid.batches(BATCH)])))
+        self._report(self._done, self._batches)
 
     def _moments(self, stage: Stage, sample: list[Tile], told: Statistics) -> Statistics:
         """Give the corrected moments of a batch of tiles that go by them."""
