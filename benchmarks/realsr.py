@@ -26,9 +26,10 @@ from benchmarks import report, timing
 from benchmarks.rivals import RIVALS, NcnnUpscaler, fetch
 from tvt_jax.evaluation import METRICS
 from tvt_jax.evaluation.compare import Run, compare
-from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, code_fingerprint, file_hash
+from tvt_jax.evaluation.progress import METRIC_CODE
 from tvt_jax.evaluation.scores import Evaluation, Values
 from tvt_jax.files import write_whole
+from tvt_jax.fingerprint import RESTORATION_CODE, code_fingerprint, file_hash
 from tvt_jax.inference.mark import fingerprint
 from tvt_jax.inference.upscaler import PRETRAINED
 

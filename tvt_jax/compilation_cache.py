@@ -1,6 +1,11 @@
 """Compiled programs are kept between runs."""
 
+import hashlib
 import os
+import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -11,3 +16,47 @@ def enable() -> None:
     if jax.config.values["jax_compilation_cache_dir"] is None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "tvt_jax"))
+
+
+def disable() -> None:
+    """Neither read nor keep compiled programs from now on."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    _ask_again()
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Neither read nor keep compiled programs within the block."""
+    before = jax.config.values["jax_enable_compilation_cache"]
+    disable()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        _ask_again()
+
+
+def _ask_again() -> None:
+    """Have jax look at the setting, which it asks for once."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    compilation_cache.reset_cache()
+
+
+def settings() -> str:
+    """Tell how the compiler was told to work, where that does not show in a program."""
+    told = [f"XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"]
+    return " ".join([*told, *(name for name in ("jax_disable_most_optimizations",) if jax.config.values[name])])
+
+
+def processor() -> str:
+    """Name the instructions that this machine's processor understands."""
+    file = Path("/proc/cpuinfo")
+    told = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", file.read_text(), re.MULTILINE) if file.is_file() else None
+    features = told[1] if told else platform.processor()
+    return f"{platform.machine()} {hashlib.sha256(features.encode()).hexdigest()[:8]}"
+
+
+def environment() -> str:
+    """Tell what a program for this machine's CPU depends on beside its code."""
+    return f"{processor()} {settings()}"

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tvt_jax.place import Place
 
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _ALIGNMENT = 64  # in bytes, of memory that jax takes over on a CPU
+_MAPPED = 64  # tensors of a file that are mapped at a time
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:
@@ -48,7 +49,15 @@ def read_weights(file: Place) -> dict[str, np.ndarray]:
     if not isinstance(file, Path):
         return {name: _laid_out(name, tensor) for name, tensor in load(file.read_bytes()).items()}
     with safe_open(file, "numpy") as tensors:
-        return {name: _laid_out(name, tensors.get_tensor(name)) for name in tensors.offset_keys()}
+        names = tensors.offset_keys()
+    parts = (names[start : start + _MAPPED] for start in range(0, len(names), _MAPPED))
+    return {name: weight for part in parts for name, weight in _read(file, part)}
+
+
+def _read(file: Path, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Read some of the tensors; the file is mapped for as long, and what was read of it counts as memory in use."""
+    with safe_open(file, "numpy") as tensors:
+        yield from ((name, _laid_out(name, tensors.get_tensor(name))) for name in names)
 
 
 def _laid_out(name: str, tensor: np.ndarray) -> np.ndarray:

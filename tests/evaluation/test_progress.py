@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tvt_jax.evaluation import progress as progress_module
+from tvt_jax import fingerprint as code
 from tvt_jax.evaluation import restoration as module
 from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.metrics import METRICS
-from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, Progress
+from tvt_jax.evaluation.progress import METRIC_CODE, Progress
+from tvt_jax.fingerprint import RESTORATION_CODE
 from tvt_jax.inference.mark import fingerprint
 from tvt_jax.inference.upscaler import Upscaler
 
 COUNT = 4
-NOT_COMPUTING = {"__init__.py", "compilation_cache.py", "files.py", "hub.py", "place.py", "bucket.py"}
+NOT_COMPUTING = {"__init__.py", "compilation_cache.py", "files.py", "fingerprint.py", "hub.py", "place.py", "bucket.py"}
 
 
 @pytest.fixture
@@ -173,8 +174,8 @@ def test_force_forgets_what_an_interruption_left(score):
 @pytest.mark.parametrize("changed", ["metrics/luma.py", "metrics/niqe.safetensors", "models/dists.py"])
 def test_code_of_the_metrics_that_changed_scores_again(folders, score, monkeypatch, tmp_path, changed):
     package = tmp_path / "package"
-    shutil.copytree(progress_module._PACKAGE, package, ignore=shutil.ignore_patterns("pretrained", "__pycache__"))
-    monkeypatch.setattr(progress_module, "_PACKAGE", package)
+    shutil.copytree(code._PACKAGE, package, ignore=shutil.ignore_patterns("pretrained", "__pycache__"))
+    monkeypatch.setattr(code, "_PACKAGE", package)
     score("m.json")
     assert score("m.json") == 0
     with (package / changed).open("ab") as file:
@@ -184,8 +185,8 @@ def test_code_of_the_metrics_that_changed_scores_again(folders, score, monkeypat
 
 def test_code_of_restoring_counts_for_what_a_model_makes(folders, score, monkeypatch, tmp_path):
     package = tmp_path / "package"
-    shutil.copytree(progress_module._PACKAGE, package, ignore=shutil.ignore_patterns("pretrained", "__pycache__"))
-    monkeypatch.setattr(progress_module, "_PACKAGE", package)
+    shutil.copytree(code._PACKAGE, package, ignore=shutil.ignore_patterns("pretrained", "__pycache__"))
+    monkeypatch.setattr(code, "_PACKAGE", package)
     monkeypatch.setattr(module, "load", lambda path, tile: Doubler())
     made = {"sr": None, "lr": folders / "lr"}
     score("made.json", **made)
@@ -207,7 +208,7 @@ def test_code_of_restoring_counts_for_what_a_model_makes(folders, score, monkeyp
 def test_all_code_that_is_imported_counts(imported, parts):
     program = f"import sys, {imported}\nfor n, m in sys.modules.items():\n  if 'tvt_jax' in n: print(m.__file__)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    files = {str(Path(file).relative_to(progress_module._PACKAGE)) for file in found}
+    files = {str(Path(file).relative_to(code._PACKAGE)) for file in found}
     counted = {file for file in files if any(file == part or file.startswith(f"{part}/") for part in parts)}
     assert files - counted <= NOT_COMPUTING
 

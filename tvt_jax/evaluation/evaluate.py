@@ -9,11 +9,12 @@ from tvt_jax.evaluation.categories import read_categories
 from tvt_jax.evaluation.compare import Run, format_comparison, other_truths
 from tvt_jax.evaluation.metrics import choose_metrics
 from tvt_jax.evaluation.pairs import Pairs, find_pairs
-from tvt_jax.evaluation.progress import METRIC_CODE, RESTORATION_CODE, Progress, code_fingerprint
+from tvt_jax.evaluation.progress import METRIC_CODE, Progress
 from tvt_jax.evaluation.report import write_report
 from tvt_jax.evaluation.restoration import load_model, place_results, restore
 from tvt_jax.evaluation.scores import format_table, read_evaluation, write_evaluation
 from tvt_jax.evaluation.scoring import Results, evaluate
+from tvt_jax.fingerprint import RESTORATION_CODE, code_fingerprint
 from tvt_jax.hub import fetch
 from tvt_jax.inference.mark import fingerprint
 from tvt_jax.inference.upscaler import PRETRAINED

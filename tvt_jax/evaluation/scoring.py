@@ -12,8 +12,9 @@ from tqdm import tqdm
 from tvt_jax.evaluation.metrics import Metric, doubts
 from tvt_jax.evaluation.pairs import Pairs
 from tvt_jax.evaluation.pictures import compare_files, crop_border, read_exact
-from tvt_jax.evaluation.progress import Progress, Scores, file_hash
+from tvt_jax.evaluation.progress import Progress, Scores
 from tvt_jax.evaluation.scores import Evaluation, Values
+from tvt_jax.fingerprint import file_hash
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from tvt_jax.inference.adapters import TRAINED, Strengths, require_adapters
 from tvt_jax.inference.channels import resize, spread_color, to_8_bits, to_grey
 from tvt_jax.inference.check import Scale, check_choice, check_floats, check_scale, to_pixels
 from tvt_jax.inference.finish import join, paint
+from tvt_jax.inference.kept import Kept
 from tvt_jax.inference.networks import VAE, Text, UNet, run_whole
 from tvt_jax.inference.plan import SMALLEST_TILE, Plan, Planner
 from tvt_jax.inference.prompt import Describe, describer, with_prompt
@@ -37,6 +38,8 @@ PRETRAINED = Path(__file__).parent.parent / "pretrained" / "tiny"
 DTYPES = ("float32", "bfloat16")
 # A strip is not enlarged first to more than this many times the smallest side: its result would fill the memory.
 LONGEST_STRIP = 4
+
+_RUN_WHOLE = Kept(run_whole, static=2)
 
 Use = Callable[[Iterable[Decoded], Grid], np.ndarray]
 
@@ -250,7 +253,7 @@ class Upscaler:
         x, latent_noise = jax.device_put((x[None], latent_noise[None]), self._split_rows)
         models, params = (self.vae.network, unet.network), (self.vae.params, unet.params)
         norms = Norms(np.array([grid.box(tile)], np.float32))
-        result = run_whole(models, self.card.step, params, x, latent_noise, unet.text(text, 1), norms)
+        result = _RUN_WHOLE(models, self.card.step, params, x, latent_noise, unet.text(text, 1), norms)
         return tile, np.asarray(result)[0]
 
     @contextmanager

@@ -1,0 +1,88 @@
+"""Executables that are found on the disk: without tracing, with the same result, and never those of something else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tvt_jax.inference import kept
+from tvt_jax.inference.kept import Kept
+
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    yield tmp_path
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def scaled(traces):
+    """The same function as a new process would have it, and a note of each time it is traced."""
+
+    def scale(by, tree, unused):
+        traces.append(by)
+        return jnp.tanh(by * tree["x"] @ tree["x"].T)
+
+    return Kept(jax.jit(scale, static_argnums=0), static=1)
+
+
+def files(folder):
+    return sorted(folder.glob("tvt-*.executable"))
+
+
+def test_a_kept_program_is_not_traced_again(folder):
+    traces = []
+    first, second = scaled(traces), scaled(traces)
+    expected = np.asarray(first(2, {"x": X}, True))
+    np.testing.assert_allclose(expected, np.tanh(2 * X @ X.T), rtol=1e-6)
+    assert traces == [2]
+    for x in (X, jnp.asarray(X)):
+        np.testing.assert_array_equal(second(2, {"x": x}, True), expected)
+    np.testing.assert_allclose(second(2, {"x": -2 * X}, True), np.tanh(8 * X @ X.T), rtol=1e-6)
+    assert traces == [2]
+    assert len(files(folder)) == 1
+
+
+def test_another_program_is_another_file(folder, monkeypatch):
+    traces = []
+    scaled(traces)(2, {"x": X}, True)
+    scaled(traces)(3, {"x": X}, True)
+    scaled(traces)(2, {"x": X[:1]}, True)
+    scaled(traces)(2, {"x": X.astype(np.int32)}, True)
+    monkeypatch.setattr(kept, "environment", lambda: "another processor")
+    scaled(traces)(2, {"x": X}, True)
+    monkeypatch.setattr(kept, "code_fingerprint", lambda parts: "other code")
+    scaled(traces)(2, {"x": X}, True)
+    assert len(files(folder)) == len(traces) == 6
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-9], lambda data: data[:-1] + b"\0", lambda data: b""])
+def test_a_spoilt_file_is_made_again(folder, spoil):
+    traces = []
+    expected = np.asarray(scaled(traces)(2, {"x": X}, True))
+    (file,) = files(folder)
+    whole = file.read_bytes()
+    file.write_bytes(spoil(whole))
+    np.testing.assert_array_equal(scaled(traces)(2, {"x": X}, True), expected)
+    np.testing.assert_array_equal(scaled(traces)(2, {"x": X}, True), expected)
+    assert traces == [2, 2]
+
+
+def test_where_nothing_can_be_kept_it_runs_all_the_same(tmp_path, folder, capsys):
+    (tmp_path / "file").write_text("")
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "file" / "cache"))
+    np.testing.assert_allclose(scaled([])(2, {"x": X}, True), np.tanh(2 * X @ X.T), rtol=1e-6)
+    assert "can't be written" in capsys.readouterr().err
+
+
+def test_where_jax_keeps_nothing_nothing_is_kept(folder):
+    before = jax.config.values["jax_enable_compilation_cache"]
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        scaled([])(2, {"x": X}, True)
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+    assert not files(folder)
