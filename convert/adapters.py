@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convert.layout import Tensors, unwrapped
-from convert.lora import Branches, check_lora, split_lora
+from convert.lora import Branches, check_lora, check_rank, split_lora
 from convert.mapped import Refusal, brief, map_file, naming
 from convert.tensors import read_tensors
 from convert.torch_file import is_torch, read_torch
@@ -29,13 +29,15 @@ class Kind:
     Attributes:
         name: of the method.
         option: of `convert import`.
-        entries: that the file has, and no others.
+        entries: that the file has.
+        optional: that it may have besides; it has no others.
         adapters: of PEFT's, in the UNet.
     """
 
     name: str
     option: str
     entries: frozenset[str]
+    optional: frozenset[str] = frozenset()
     adapters: tuple[str, ...]
 
 
@@ -43,6 +45,14 @@ def _lists(suffix: str = "") -> frozenset[str]:
     return frozenset(f"unet_lora_{part}_modules{suffix}" for part in _PARTS)
 
 
+# Its lists are OSEDiff's, and so are its adapters.
+RELEASE = Kind(
+    name="the TVT release",
+    option="--tvt",
+    entries=_lists() | {"rank_unet", UNET},
+    optional=frozenset({"lora_alpha"}),
+    adapters=tuple(f"default_{part}" for part in _PARTS),
+)
 OSEDIFF = Kind(
     name="OSEDiff",
     option="--osediff",
@@ -85,7 +95,7 @@ def read_content(file: Path, kind: Kind) -> dict[str, Any]:
     with naming(file):
         if missing := sorted(kind.entries - entries):
             raise Refusal(f"is not the file of {kind.name}: it has no {', '.join(missing)}")
-        if extra := sorted(map(str, entries - kind.entries)):
+        if extra := sorted(map(str, entries - kind.entries - kind.optional)):
             raise Refusal(f"has {brief(', '.join(extra))}, which is not known of {kind.name}'s file")
     return content
 
@@ -114,9 +124,7 @@ def read_lora(
         if odd := sorted(found - set(adapters)):
             raise Refusal(f"has the unknown adapter {brief(odd[0])}: it should have {', '.join(adapters)}")
         plain, lora = split_lora(tensors)
-        ranks = {len(branch.a) for branch in lora.values()}
-        if ranks != {rank}:
-            raise Refusal(f"says that its LoRA has rank {brief(rank)}, but holds ranks {sorted(ranks)}")
+        check_rank(lora, rank)
         wanted = set(layers)
         if differing := sorted(wanted ^ lora.keys()):
             what = "lacks" if differing[0] in wanted else "has needless"

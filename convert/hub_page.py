@@ -118,7 +118,7 @@ def _body(folder: Path, card: ModelCard, has_pipeline: bool) -> str:
     return (
         f"# One-step super-resolution by {method}\n\n"
         "This model enlarges photos and restores them in a single step of diffusion, by\n"
-        f"[{method}](https://arxiv.org/abs/{paper}). tvt-jax wrote it for PyTorch and diffusers.\n\n"
+        f"[{method}](https://arxiv.org/abs/{paper}). tvt-jax wrote it for PyTorch and diffusers, 0.30 or newer.\n\n"
         f"## How to run it\n\n{_WITH_PIPELINE if has_pipeline else _NETWORKS}\n"
         f"## Figures\n\n| | |\n|---|---|\n{table}\n\n## Limits\n\n{_LIMITS}"
     )

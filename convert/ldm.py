@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from convert.mapped import Refusal
+from convert.mapped import Refusal, brief
 
 VAE = "first_stage_model."
 UNET = "model.diffusion_model."
@@ -66,7 +66,8 @@ def check_ldm(tensors: Mapping[str, np.ndarray]) -> None:
     """Check that this is the original single file, and of Stable Diffusion 2's size.
 
     Raises:
-        Refusal: it is another one's, or no Stable Diffusion.
+        Refusal: it is another one's, or no Stable Diffusion, or has averaged weights of which it cannot be told where
+            they belong.
     """
     if not any(name.startswith(UNET) for name in tensors):
         raise Refusal(f"is not a Stable Diffusion checkpoint: no tensor's name begins with {UNET}")
@@ -75,6 +76,9 @@ def check_ldm(tensors: Mapping[str, np.ndarray]) -> None:
             f"reads texts of width {width} ({_WIDTHS.get(width, 'another size')}), and Stable Diffusion 2 of {_WIDTH}: "
             "a single file of another size does not say all of it; make a diffusers folder of it first"
         )
+    known = {averaged_name(name) for name in tensors if name.startswith(UNET)}
+    if odd := sorted(name for name in tensors if name.startswith(EMA + "diffusion_model") and name not in known):
+        raise Refusal(f"has the averaged weight {brief(odd[0])}, which belongs to no weight of its UNet: it is damaged")
 
 
 def split_ldm(tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
@@ -84,12 +88,15 @@ def split_ldm(tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarr
         if name.startswith(VAE):
             parts["vae"][vae_name(name.removeprefix(VAE))] = tensor
         elif name.startswith(UNET):
-            # The average's names have lost their dots, so they are found by the names that still have them.
-            averaged = EMA + name.removeprefix("model.").replace(".", "")
-            parts["unet"][unet_name(name.removeprefix(UNET))] = tensors.get(averaged, tensor)
+            parts["unet"][unet_name(name.removeprefix(UNET))] = tensors.get(averaged_name(name), tensor)
         elif prefix := next((prefix for prefix in _TEXT_ENCODERS if name.startswith(prefix)), None):
             parts["text_encoder"].update(text_tensors(name.removeprefix(prefix), tensor))
     return parts
+
+
+def averaged_name(name: str) -> str:
+    """Give the name of the average of a weight, which has lost its dots."""
+    return EMA + name.removeprefix("model.").replace(".", "")
 
 
 def vae_name(name: str) -> str:

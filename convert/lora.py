@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from convert.layout import Tensors, finite
+from convert.mapped import Refusal, brief, naming, printable
 from convert.tensors import read_safetensors
 from tvt_jax.unet_lora import LORA, LORA_PREFIX, LORA_WEIGHTS, read_lora_scale, write_lora
 
@@ -72,10 +74,11 @@ def split_lora(tensors: Tensors, alpha: float = ALPHA) -> tuple[Tensors, Branche
     """Split a PEFT state dict into plain tensors by diffusers' names and the LoRA of each module.
 
     Raises:
-        ValueError: an A has no B, or the other way round, a module has more than one adapter, or DoRA's magnitudes.
+        Refusal: an A has no B, or the other way round, a module has more than one adapter, DoRA's magnitudes, or a half
+            is no matrix of floating-point numbers.
     """
     if dora := [name for name in tensors if ".lora_magnitude_vector" in name]:
-        raise ValueError(f"{dora[0]} is DoRA's, which is not read: merge it into the weights by PEFT first")
+        raise Refusal(f"has {printable(dora[0])} of DoRA, which is not read: merge it into the weights by PEFT first")
     plain: Tensors = {}
     halves: dict[str, dict[str, list[np.ndarray]]] = {"lora_A": {}, "lora_B": {}}
     for name, tensor in tensors.items():
@@ -87,8 +90,22 @@ def split_lora(tensors: Tensors, alpha: float = ALPHA) -> tuple[Tensors, Branche
             plain[name.replace(".base_layer.", ".")] = tensor
     a, b = halves["lora_A"], halves["lora_B"]
     if odd := [module for module in a | b if not len(a.get(module, ())) == len(b.get(module, ())) == 1]:
-        raise ValueError(f"the LoRA of {', '.join(sorted(odd)[:8])} is not one A and one B")
+        raise Refusal(f"has LoRA of {printable(', '.join(sorted(odd)[:8]))} that is not one A and one B")
+    for module, (x,) in [*a.items(), *b.items()]:
+        if x.ndim not in (2, 4) or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise Refusal(f"has LoRA of {printable(module)} that is {x.dtype} of shape {x.shape}: it is damaged")
     return plain, {module: LoRA(a[module][0], b[module][0], alpha) for module in a}
+
+
+def check_rank(lora: Branches, rank: Any) -> None:
+    """Check that all branches have the rank that the file says.
+
+    Raises:
+        Refusal: they do not.
+    """
+    ranks = sorted({len(branch.a) for branch in lora.values()})
+    if type(rank) is not int or ranks != [rank]:
+        raise Refusal(f"says that its LoRA has rank {brief(rank)}, but holds ranks {ranks}")
 
 
 def check_lora(lora: Branches, shapes: Mapping[str, tuple[int, ...]], origin: str) -> None:
@@ -123,13 +140,14 @@ def read_branches(folder: Path) -> Branches:
     """Read the LoRA of a model folder's UNet; none, if it has none of its own.
 
     Raises:
-        ValueError: the folder of the LoRA holds other tensors too.
+        ValueError: the folder of the LoRA holds other tensors too, or LoRA that is not read.
     """
     if not (folder / LORA).is_dir():
         return {}
     tensors = read_safetensors(folder / LORA / LORA_WEIGHTS)
-    plain, branches = split_lora({name.removeprefix(LORA_PREFIX): tensor for name, tensor in tensors.items()})
-    if plain:
-        raise ValueError(f"{folder / LORA} holds more than LoRA: {', '.join(sorted(plain)[:8])}")
-    scale = read_lora_scale(folder)
+    with naming(folder / LORA):
+        plain, branches = split_lora({name.removeprefix(LORA_PREFIX): tensor for name, tensor in tensors.items()})
+        if plain:
+            raise Refusal(f"holds more than LoRA: {printable(', '.join(sorted(plain)[:8]))}")
+    scale = read_lora_scale(folder, {len(branch.a) for branch in branches.values()})
     return {name: LoRA(branch.a, branch.b, scale * len(branch.a)) for name, branch in branches.items()}

@@ -67,7 +67,7 @@ def map_file(file: Path) -> memoryview:
 _OTHERS = (
     (rb"version https://git-lfs", "a Git LFS pointer, not the file: fetch it by `git lfs pull`, or download it again"),
     (
-        rb"\s*<(!doctype|html|head|\?xml|!--)",
+        rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|error|!--)",
         "a web page, not the file: download it again, signed in if need be",
     ),
     (rb"\s*[{\[]", "JSON, not weights: give the file of weights that belongs to it"),
@@ -80,6 +80,7 @@ _OTHERS = (
     (rb"\x89HDF", "an HDF5 file, as Keras writes: give the PyTorch weights or safetensors"),
     (rb"PK\x05\x06", "an empty zip"),
     (rb"\Z", "empty"),
+    (rb"(?=.*\S)[\t\n\r\x20-\x7e]+\Z", "text, not weights: look into it for what went wrong when it was downloaded"),
 )
 
 

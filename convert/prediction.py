@@ -34,8 +34,10 @@ _OURS = {
 _WAY_OUT = "take one that predicts the noise, such as stable-diffusion-2-1-base (v2-1_512-ema-pruned)"
 # Marks that v-predicting single files carry: the model's own names, and a tensor that user interfaces look for.
 _V_NAMES = re.compile(r"768-v-|v2-[01]_768")
-_V_TENSOR = "v_pred"
-_V_SETTING = re.compile(rb"^\s*parameterization:\s*[\"']?(\w+)", re.MULTILINE)
+_V_TENSORS = ("v_pred", "ztsnr")  # the latter tells of another noise schedule, which goes with it
+_V_SETTING = re.compile(rb"^[ \t]*parameterization:[ \t]*[\"']?(\w+)", re.MULTILINE)
+# In which safetensors say it: by the standard's name (modelspec), and by ComfyUI's.
+_METADATA = ("modelspec.prediction_type", "modelspec.predict_key")
 
 
 def write_scheduler(folder: Path) -> None:
@@ -69,19 +71,20 @@ def check_single_file(file: Path, metadata: Mapping[str, Any], names: Mapping[st
         ValueError: it says that it predicts v, by its metadata (modelspec), Latent Diffusion's settings beside it, a
             tensor or its name.
     """
-    prediction = metadata.get("modelspec.prediction_type") or _setting(file.with_suffix(".yaml"))
-    architecture = str(metadata.get("modelspec.architecture", ""))
-    marked = architecture.endswith("-v") or _V_TENSOR in names
+    found = [*(metadata.get(key) for key in _METADATA), _setting(file.with_suffix(".yaml"))]
+    said = [str(prediction) for prediction in found if prediction]
+    if str(metadata.get("modelspec.architecture", "")).endswith("-v") or any(name in names for name in _V_TENSORS):
+        said.append("v")
     with naming(file):
-        if prediction not in (None, "epsilon") or marked:
-            what = "v" if marked else printable(str(prediction))
+        if others := [prediction for prediction in said if prediction != "epsilon"]:
+            what = printable(others[-1])
             raise Refusal(f"says that it predicts {what} and not the noise, which is not trained with here: {_WAY_OUT}")
         if _V_NAMES.search(file.name):
             raise Refusal(
                 f"is called as those of 768 pixels, which predict v and not the noise: {_WAY_OUT}; "
                 "if this one predicts the noise all the same, rename it"
             )
-    return None if prediction else _note(file, "nothing in it")
+    return None if said else _note(file, "nothing in it")
 
 
 def _setting(file: Path) -> str | None:

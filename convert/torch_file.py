@@ -19,6 +19,8 @@ ZIP = b"PK\3\4"
 _LEGACY = re.compile(rb"\x80[\2-\5](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL)
 # Of the largest models it takes one or two; read, it takes up to a hundred times its size.
 _PICKLE_LIMIT = 8 << 20
+# Of the largest models, of tens of thousands of tensors, a zip's table takes two or three; read, ten times its size.
+_TABLE_LIMIT = 8 << 20
 
 
 def is_torch(data: memoryview) -> bool:
@@ -61,11 +63,22 @@ def _read_zip(file: Path, data: memoryview) -> Any:
     return load_pickle(io.BytesIO(pickled), partial(_tensor, data, places))
 
 
+class _Bounded(io.FileIO):
+    """A zip whose table, which is read at once, may not be larger than that of any model."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _TABLE_LIMIT:
+            raise Refusal(f"has a zip's table of {size} bytes: {_TABLE_LIMIT} are the most that is read")
+        return super().read(size)
+
+
 def _zip_members(file: Path, data: memoryview) -> dict[str, slice]:
     """Find where each member's bytes lie."""
     try:
-        with zipfile.ZipFile(file) as archive:
+        with _Bounded(file) as stream, zipfile.ZipFile(stream) as archive:
             infos = archive.infolist()
+    except Refusal:
+        raise
     except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OSError) as error:
         raise Refusal(f"is cut short or a damaged zip: {brief(str(error))}") from error
     members: dict[str, slice] = {}

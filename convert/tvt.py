@@ -1,15 +1,14 @@
 """The TVT release: `vae.ckpt`, `TVTUNet/unet` and `model_TVT.pkl`, a PEFT LoRA with the fully trained layers in it."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from convert.adapters import RELEASE, read_content
 from convert.layout import Tensors, fit, unwrapped
-from convert.lora import ALPHA, Branches, check_lora, split_lora
+from convert.lora import ALPHA, Branches, check_lora, check_rank, split_lora
 from convert.mapped import Refusal, brief, naming
 from convert.sd import read_network
 from convert.tensors import read_tensors
-from convert.torch_file import read_torch
 from tvt_jax.model_folder import Network
 from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.unet import UNet2DConditionConfig
@@ -18,9 +17,6 @@ from tvt_jax.models.vae import AutoencoderKLConfig
 VAE_D4 = AutoencoderKLConfig(block_out_channels=(128, 256, 256), mid_block=False)
 
 VAE_PREFIX = "vaeDe4."
-# Settings of PEFT under which another factor, or another sum, would be right.
-_OTHER_LORA = re.compile(r"rslora|dora|_pattern|lora_bias|alpha_")
-_NOTHING = ("None", "False", "{}")
 # The release's adapters, and where the file lists their modules.
 LORA_LISTS = {
     "default_encoder": "unet_lora_encoder_modules",
@@ -55,8 +51,7 @@ def read_tvt(folder: Path) -> TVT:
         if name.startswith(VAE_PREFIX)
     }
     unet = read_network(folder / "TVTUNet" / "unet", UNet2DConditionConfig)
-    adapted, alpha = read_lora_file(files[1])
-    trained, lora = split_lora(unwrapped(adapted, str(files[1])), alpha)
+    trained, lora = read_lora_file(files[1])
     shapes = {name: tensor.shape for name, tensor in unet.tensors.items()}
     tensors = fit({**unet.tensors, **trained}, shapes, str(files[1]))
     check_lora(lora, shapes, str(files[1]))
@@ -67,25 +62,17 @@ def read_tvt(folder: Path) -> TVT:
     )
 
 
-def read_lora_file(file: Path) -> tuple[Tensors, float]:
-    """Give `state_dict_unet` of model_TVT.pkl, and the alpha of its LoRA: PEFT's default, where the file has none.
+def read_lora_file(file: Path) -> tuple[Tensors, Branches]:
+    """Split `state_dict_unet` of model_TVT.pkl into the layers trained whole and LoRA, with PEFT's alpha or its own.
 
     Raises:
-        ValueError: it is another file, or its LoRA is of a kind that is not read.
+        ValueError: it is another file, or has an entry that is not known and may change the LoRA.
     """
-    content, tensors = read_torch(file), read_tensors(file)
-    missing = {"state_dict_unet", "rank_unet", *LORA_LISTS.values()} - set(content if type(content) is dict else ())
-    if missing:
-        raise ValueError(f"{file} is not the release's model_TVT.pkl: it has no {', '.join(sorted(missing))}")
+    content, tensors = read_content(file, RELEASE), read_tensors(file)
     with naming(file):
-        rank, alpha = content["rank_unet"], content.get("lora_alpha", ALPHA)
-        if odd := [name for name, value in content.items() if value and _OTHER_LORA.search(str(name))]:
-            raise Refusal(
-                f"has {brief(odd[0])}, {brief(content[odd[0]])}: only plain LoRA of one rank and alpha is read"
-            )
+        alpha = content.get("lora_alpha", ALPHA)
         if type(alpha) not in (int, float) or not 0 < alpha < float("inf"):
             raise Refusal(f"has the lora_alpha {brief(alpha)}, which is no number above 0")
-        ranks = {len(tensor) for name, tensor in tensors.items() if ".lora_A." in name}
-        if ranks != {rank}:
-            raise Refusal(f"says that its LoRA has rank {brief(rank)}, but holds ranks {sorted(ranks)}")
-    return tensors, float(alpha)
+        trained, lora = split_lora(unwrapped(tensors, str(file)), float(alpha))
+        check_rank(lora, content["rank_unet"])
+    return trained, lora

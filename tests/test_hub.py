@@ -62,6 +62,7 @@ FILES = {
     "README.md": b"",
     "model_index.json": b"{}",
     "v2-1_512-ema-pruned.ckpt": b"1",
+    "v2-1_512-ema-pruned.yaml": b"parameterization: v",
     "scheduler/scheduler_config.json": b"{}",
     "tokenizer/vocab.json": b"{}",
     "text_encoder/config.json": b"{}",
@@ -152,7 +153,7 @@ def test_one_copy_of_each_part_is_fetched(endpoint, choose, needed):
 def test_one_file_of_a_repository_is_fetched(endpoint):
     file = fetch("hf://stability/sd/v2-1_512-ema-pruned.ckpt", needed_of_sd)
     assert file.read_bytes() == b"1"
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert {path.name for path in file.parent.iterdir()} == {file.name, file.with_suffix(".yaml").name}
     component = fetch("hf://stability/sd/vae")
     assert len(list(component.iterdir())) == 3
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tvt_jax.place import Place, check, in_bucket, place
 
@@ -48,11 +48,14 @@ def find(path: str | os.PathLike[str]) -> Place:
 
 
 def _wanted(inside: str | None, choose: Choose, files: Sequence[str]) -> list[str]:
-    """Give those of a repository's files that are needed: the one that is asked for, or some of the folder's."""
+    """Give those of a repository's files that are needed: the one that is asked for, or some of the folder's.
+
+    With a file come its settings, as user interfaces put them beside it: they may be all that says what it predicts.
+    """
     if not inside:
         return list(choose(files))
     if inside in files:
-        return [inside]
+        return [inside, *({str(PurePosixPath(inside).with_suffix(".yaml"))} & set(files) - {inside})]
     folder = f"{inside}/"
     within = [name.removeprefix(folder) for name in files if name.startswith(folder)]
     return [folder + name for name in choose(within)]

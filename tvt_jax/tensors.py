@@ -72,10 +72,21 @@ def _laid_out(name: str, tensor: np.ndarray) -> np.ndarray:
 
 
 def read_json(file: Place) -> dict[str, Any]:
-    """Read JSON of a model folder; raise FileNotFoundError where it is not there."""
+    """Read a JSON object of a model folder.
+
+    Raises:
+        FileNotFoundError: the file isn't there.
+        ValueError: it is something else.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing from the model folder")
-    return json.loads(file.read_text())
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} does not hold sound JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds JSON that is not an object")
+    return content
 
 
 def write_json(file: Path, data: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """LoRA that a model folder keeps apart from its UNet, in a folder that PEFT loads."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,18 @@ LORA = "unet_lora"
 LORA_WEIGHTS = "adapter_model.safetensors"
 LORA_PREFIX = "base_model.model."
 _CONFIG = "adapter_config.json"
-_OTHER = ("rank_pattern", "alpha_pattern", "use_dora", "lora_bias", "layer_replication", "fan_in_fan_out")
+_OTHER = (
+    *("rank_pattern", "alpha_pattern", "use_dora", "use_qalora", "lora_bias", "layer_replication", "fan_in_fan_out"),
+    *("modules_to_save", "alora_invocation_tokens", "trainable_token_indices", "target_parameters"),
+)
+# What the settings of plain LoRA may be, the default first. Pissa, olora and others take away from the weights what
+# they begin with.
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(_OTHER, (None, False, {}, [])),
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal"),
+}
 
 
 def read_lora(folder: Place) -> PyTree | None:
@@ -29,19 +40,30 @@ def read_lora(folder: Place) -> PyTree | None:
         return None
     tensors = read_weights(folder / LORA / LORA_WEIGHTS)
     lora = lora_from_torch({name.removeprefix(LORA_PREFIX): tensor for name, tensor in tensors.items()})
-    return scale_lora(lora, read_lora_scale(folder))
+    ranks = {len(tensor) for name, tensor in tensors.items() if ".lora_A." in name}
+    return scale_lora(lora, read_lora_scale(folder, ranks))
 
 
-def read_lora_scale(folder: Place) -> float:
+def read_lora_scale(folder: Place, ranks: Collection[int]) -> float:
     """Give the factor on the LoRA of a model folder.
 
+    Args:
+        folder: of the model.
+        ranks: that its tensors have.
+
     Raises:
-        ValueError: it is of a kind of PEFT's that one factor does not tell.
+        ValueError: it is of a kind of PEFT's that one factor does not tell, or its tensors have another rank.
     """
-    config = read_json(folder / LORA / _CONFIG)
-    if odd := [name for name in _OTHER if config.get(name)]:
+    file = folder / LORA / _CONFIG
+    config = read_json(file)
+    if odd := [name for name, plain in _PLAIN.items() if config.get(name, plain[0]) not in plain]:
         raise ValueError(f"{folder / LORA} has LoRA with {', '.join(odd)}, which is not read: merge it by PEFT first")
-    return config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
+    rank, alpha = config.get("r", 0), config.get("lora_alpha", 0)
+    if type(rank) is not int or {rank} != set(ranks) or type(alpha) not in (int, float) or not 0 < alpha < math.inf:
+        raise ValueError(
+            f"{file} says rank {rank!r} and lora_alpha {alpha!r}, and the tensors have ranks {sorted(ranks)}"
+        )
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def write_lora(folder: Path, tensors: Mapping[str, Any], rank: int, alpha: float) -> None:

@@ -11,12 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, ImagePipelineOutput, UNet2DConditionModel
 from huggingface_hub import snapshot_download
 from PIL import Image
 from safetensors.torch import load_file
+
+# The first that knows a VAE's middle block without attention.
+OLDEST = (0, 30)
+if tuple(map(int, diffusers.__version__.split(".")[:2])) < OLDEST:
+    raise ImportError(
+        f"this model needs diffusers {'.'.join(map(str, OLDEST))} or newer, and {diffusers.__version__} is installed: "
+        "it could give the VAE attention of random weights"
+    )
 
 PROMPTS = "prompt_embedding.safetensors"
 # In latent pixels: reflection about a picture, what neighbouring tiles share at least, and the smallest canvas.

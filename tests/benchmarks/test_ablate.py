@@ -105,6 +105,22 @@ def test_the_published_table_is_that_of_the_published_figures(stage):
     assert ablate.table(figures) in (ROOT / "docs" / "benchmarks.md").read_text()
 
 
+def test_the_differences_that_hold_all_at_once_are_those_that_the_docs_name():
+    chances = {}
+    for stage in ("adapt", "decoder"):
+        figures = json.loads((ROOT / "docs" / "ablations" / f"{stage}.json").read_text())
+        for name, row in figures.items():
+            for metric in ("dists", "lpips-alex", "psnr-rgb") if name != stage else ():
+                chances[name, metric] = ttest_rel(row[metric], figures[stage][metric]).pvalue
+    assert len(chances) == 30
+    assert {difference for difference, chance in chances.items() if chance < 0.05 / len(chances)} == {
+        ("adapt_without_dists", "lpips-alex"),
+        ("decoder_from_nothing", "lpips-alex"),
+        ("decoder_downsample", "psnr-rgb"),
+    }
+    assert round(100 * (1 - 0.05 / len(chances)), 2) == 99.83
+
+
 def test_another_base_comes_first(options, trained):
     options = ablate.Options(configs=options.configs, base=options.configs[1], seeds=1, out=options.out)
     assert ablate.table(ablate.measure(options)).splitlines()[2:] == [

@@ -167,7 +167,9 @@ def test_what_is_not_osediffs_is_refused(sd, tmp_path):
         (lambda content: content["state_dict_vae"], "is not the file of OSEDiff: it has no rank_unet, rank_vae, "),
         (lambda content: {**content, "state_dict_vae": {}}, "says that its LoRA has rank 4, but holds ranks"),
         (lambda content: {**content, "state_dict_unet": [1]}, "does not hold its tensors in a dict by name"),
-        (without("conv_in.lora_B.default_encoder"), "the LoRA of conv_in is not one A and one B"),
+        (lambda content: {**content, "rank_unet": [4]}, r"says that its LoRA has rank \[4\], but holds ranks \[4\]"),
+        (without("conv_in.lora_B.default_encoder"), "has LoRA of conv_in that is not one A and one B"),
+        (added("conv_in.lora_B.default_encoder.weight", ()), r"has LoRA of conv_in that is float32 of shape \(\): it"),
         (without("conv_in.base_layer.bias"), r"holds conv_in\.weight whole, not conv_in\.weight and conv_in\.bias"),
         (without("conv_out.lora"), "lacks LoRA on conv_out"),
         (renamed("default_decoder", "default_face"), "has the unknown adapter 'default_face'"),
@@ -183,7 +185,7 @@ def test_what_is_not_pisasrs_is_refused(sd, tmp_path):
     pisasr(sd, file)
     bad = [
         (without("conv_out.lora"), "lacks LoRA on conv_out"),
-        (without("conv_in.lora_A.default_encoder_sem"), "the LoRA of conv_in is not one A and one B"),
+        (without("conv_in.lora_A.default_encoder_sem"), "has LoRA of conv_in that is not one A and one B"),
         (lambda content: {**content, "lora_rank_unet_sem": 4}, r"has rank 4, but holds ranks \[2\]"),
         (renamed("_sem.", "_sharp."), "has the unknown adapter 'default_decoder_sharp'"),
         (added("conv_in.base_layer.bias", 4), r"holds 'conv_in\.bias', and PiSA-SR's file nothing but LoRA"),

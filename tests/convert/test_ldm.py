@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers.loaders import single_file_utils
 
-from convert.ldm import EMA, TEXT_ENCODER, UNET, VAE, check_ldm, split_ldm
+from convert.ldm import EMA, TEXT_ENCODER, UNET, VAE, averaged_name, check_ldm, split_ldm
 from convert.mapped import Refusal
 from tests.convert import ldm_names
 
@@ -71,9 +71,20 @@ def test_the_text_encoder_is_cut_into_three_projections_and_23_layers(checkpoint
 def test_averaged_weights_are_preferred(checkpoint):
     name = "input_blocks.1.0.in_layers.2.weight"
     averaged = EMA + f"diffusion_model.{name}".replace(".", "")
+    assert averaged == averaged_name(f"{UNET}{name}")
     unet = split_ldm(checkpoint | {averaged: np.full(3, -1.0, np.float32)})["unet"]
     assert (unet["down_blocks.0.resnets.0.conv1.weight"] == -1).all()
     assert (unet["down_blocks.0.resnets.0.conv1.bias"] >= 0).all()
+
+
+def test_averaged_weights_that_belong_to_none_are_refused(checkpoint):
+    name = f"{UNET}input_blocks.1.0.in_layers.2.weight"
+    keys = f"{UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    good = {averaged_name(name): checkpoint[name], f"{EMA}decay": np.ones(1), keys: np.zeros((320, 1024))}
+    check_ldm(checkpoint | good)
+    compiled = {averaged_name(name.replace(UNET, f"{UNET}_orig_mod.")): checkpoint[name]}
+    with pytest.raises(Refusal, match=r"has the averaged weight 'model_ema\.diffusion_model_orig_modinput_blocks10in_"):
+        check_ldm(checkpoint | good | compiled)
 
 
 def test_other_checkpoints_are_told_apart(checkpoint):

@@ -1,5 +1,7 @@
 """LoRA by PEFT's names, against PEFT."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from peft import LoraConfig, get_peft_model, inject_adapter_in_model
 from torch import nn
 
 from convert.lora import FusedTensor, LoRA, check_lora, read_branches, split_lora
+from tvt_jax.unet_lora import read_lora
 
 
 class Layers(nn.Module):
@@ -54,7 +57,7 @@ def test_fusing_waits_until_it_is_asked_for():
 
 def test_halves_without_each_other_are_named():
     a, b = np.ones((4, 3)), np.ones((5, 4))
-    with pytest.raises(ValueError, match="the LoRA of x, y is not one A and one B"):
+    with pytest.raises(ValueError, match="has LoRA of x, y that is not one A and one B"):
         split_lora({"x.lora_A.e.weight": a, "y.lora_B.e.weight": b, "z.lora_A.e.weight": a, "z.lora_B.e.weight": b})
 
 
@@ -68,7 +71,7 @@ def test_branches_that_fit_no_weight_are_named():
 
 def test_dora_is_refused():
     halves = {"x.lora_A.e.weight": np.ones((4, 3)), "x.lora_B.e.weight": np.ones((5, 4))}
-    with pytest.raises(ValueError, match=r"x\.lora_magnitude_vector\.e\.weight is DoRA's, .*: merge it"):
+    with pytest.raises(ValueError, match=r"has x\.lora_magnitude_vector\.e\.weight of DoRA, .*: merge it"):
         split_lora({**halves, "x.lora_magnitude_vector.e.weight": np.ones(5)})
 
 
@@ -102,5 +105,47 @@ def test_pefts_own_folder_beside_the_unet_is_read(tmp_path, settings):
 )
 def test_pefts_other_kinds_are_refused(tmp_path, settings):
     saved_by_peft(tmp_path, r=4, **settings)
-    with pytest.raises(ValueError, match=f"LoRA with {next(iter(settings))}|is DoRA's|is not one A and one B"):
+    with pytest.raises(ValueError, match=f"LoRA with {next(iter(settings))}|of DoRA, which|is not one A and one B"):
+        read_branches(tmp_path)
+
+
+def change_settings(folder, **changes):
+    file = folder / "unet_lora" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"init_lora_weights": "pissa"},  # of which the weights beside it lack the largest part
+        {"init_lora_weights": "olora"},
+        {"peft_type": "LOHA"},
+        {"bias": "all"},
+        {"use_qalora": True},
+        {"modules_to_save": ["conv"]},
+        {"alora_invocation_tokens": [1]},
+    ],
+)
+def test_settings_that_one_factor_does_not_tell_are_refused(tmp_path, settings):
+    saved_by_peft(tmp_path, r=4)
+    change_settings(tmp_path, **settings)
+    with pytest.raises(ValueError, match=f"unet_lora has LoRA with {next(iter(settings))}, which is not read"):
+        read_branches(tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{"r": 8}, {"r": 0}, {"r": "4"}, {"lora_alpha": None}, {"lora_alpha": -1}])
+def test_settings_that_are_not_the_tensors_are_refused(tmp_path, settings):
+    saved_by_peft(tmp_path, r=4, lora_alpha=6)
+    change_settings(tmp_path, **settings)
+    says = r"adapter_config\.json says rank .* and lora_alpha .*, and the tensors have ranks \[4\]"
+    for read in (read_branches, read_lora):
+        with pytest.raises(ValueError, match=says):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "says"), [("{", "does not hold sound JSON"), ("[]", "is not an object")])
+def test_damaged_settings_are_named(tmp_path, text, says):
+    saved_by_peft(tmp_path, r=4)
+    (tmp_path / "unet_lora" / "adapter_config.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"adapter_config\.json .*{says}"):
         read_branches(tmp_path)

@@ -1,13 +1,18 @@
 """The exported pipeline in stock diffusers beside ours: the same pixels."""
 
+import json
+import re
+import runpy
 import sys
 from dataclasses import replace
 
+import diffusers
 import numpy as np
 import pytest
 from diffusers import DiffusionPipeline
 from diffusers.utils import dynamic_modules_utils
 from PIL import Image
+from safetensors.numpy import load_file
 
 from convert.to_torch import export_diffusers
 from tests.convert.small import UNET as SD_UNET
@@ -119,6 +124,21 @@ def test_what_is_not_known_is_refused(tmp_path, photo):
     for wrong in ({"color_fix": "hue"}, {"tile": 64}, {"output_type": "latent"}):
         with pytest.raises(ValueError, match="is not known"):
             pipe(photo, **wrong)
+
+
+def test_a_diffusers_that_would_add_attention_is_refused(tmp_path, monkeypatch):
+    export_diffusers(PRETRAINED, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "vae" / "config.json").read_text())
+    assert written["mid_block_add_attention"] is False
+    tensors = load_file(tmp_path / "out" / "vae" / "diffusion_pytorch_model.safetensors")
+    assert not any(".attentions." in name for name in tensors)
+    for version in ("0.30.0", "1.0.0.dev0"):
+        monkeypatch.setattr(diffusers, "__version__", version)
+        runpy.run_path(str(tmp_path / "out" / "pipeline.py"))
+    for version in ("0.29.2", "0.9.0"):
+        monkeypatch.setattr(diffusers, "__version__", version)
+        with pytest.raises(ImportError, match=rf"diffusers 0\.30 or newer, and {re.escape(version)} is"):
+            runpy.run_path(str(tmp_path / "out" / "pipeline.py"))
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, PNDM
 from safetensors.numpy import save_file
 
 from convert.__main__ import main
+from convert.json_file import LIMIT
 from convert.prediction import check_scheduler, check_single_file
 from convert.sd import StableDiffusion
 from convert.to_model import import_sd
@@ -89,7 +90,11 @@ KOHYA = {"modelspec.architecture": "stable-diffusion-v2-768-v", "modelspec.predi
     [
         ("a.safetensors", KOHYA, {}, "says that it predicts v and not the noise"),
         ("a.safetensors", {"modelspec.architecture": "stable-diffusion-v2-768-v"}, {}, "says that it predicts v"),
-        ("a.safetensors", {}, {"v_pred": np.zeros(1)}, "says that it predicts v and not the noise"),
+        # ComfyUI's: the tensors are empty.
+        ("a.safetensors", {"modelspec.predict_key": "v"}, {}, "says that it predicts v and not the noise"),
+        ("a.safetensors", {}, {"v_pred": np.zeros(0)}, "says that it predicts v and not the noise"),
+        ("a.safetensors", {}, {"ztsnr": np.zeros(0)}, "says that it predicts v and not the noise"),
+        ("a.safetensors", {"modelspec.prediction_type": ["v"]}, {}, r"says that it predicts \['v'\] and not"),
         ("v2-1_768-ema-pruned.safetensors", {}, {}, "is called as those of 768 pixels, .* rename it"),
         ("768-v-ema.ckpt", {}, {}, "is called as those of 768 pixels"),
     ],
@@ -122,6 +127,17 @@ def test_settings_beside_a_single_file_are_read(tmp_path, settings, predicts):
             check_single_file(tmp_path / "a.ckpt", {}, {})
     else:
         assert check_single_file(tmp_path / "a.ckpt", {}, {}) is None
+
+
+def test_of_two_that_say_otherwise_the_one_that_is_not_the_noise_counts(tmp_path):
+    (tmp_path / "a.yaml").write_text('model:\n  params:\n    parameterization: "v"\n')
+    with pytest.raises(ValueError, match="says that it predicts v and not the noise"):
+        check_single_file(tmp_path / "a.safetensors", {"modelspec.prediction_type": "epsilon"}, {})
+
+
+def test_settings_of_nothing_but_lines_take_no_time(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"\n" * LIMIT)  # an hour, if each line were read to the end from each other
+    assert check_single_file(tmp_path / "a.ckpt", {}, {}) is None
 
 
 def test_the_metadata_of_a_single_file_is_read(tmp_path):

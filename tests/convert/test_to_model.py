@@ -189,14 +189,37 @@ def test_alpha_is_the_files_where_it_is_there(sd, release, tmp_path):
     [
         ({"lora_alpha": -1}, "has the lora_alpha -1, which is no number above 0"),
         ({"lora_alpha": "8"}, "has the lora_alpha '8', which is no number above 0"),
-        ({"use_rslora": True}, "has 'use_rslora', True: only plain LoRA"),
-        ({"use_dora": True}, "has 'use_dora', True: only plain LoRA"),
-        ({"rank_pattern": {"conv_in": 8}}, "has 'rank_pattern', {'conv_in': 8}: only plain LoRA"),
-        ({"lora_alpha_unet": 16}, "has 'lora_alpha_unet', 16: only plain LoRA"),
+        ({"lora_alpha": torch.tensor(16)}, "has the lora_alpha an array of int64, which is no number"),
+        # What is not known may change the LoRA, also where its name does not say so.
+        ({"use_rslora": True}, "has 'use_rslora', which is not known of the TVT release's file"),
+        ({"rank_pattern": {"conv_in": 8}}, "has 'rank_pattern', which is not known"),
+        ({"lora_alpha_unet": 16}, "has 'lora_alpha_unet', which is not known"),
+        ({"config": {"lora_alpha": 16}}, "has 'config', which is not known"),
+        ({"scaling": 3.0, "step": torch.ones(3)}, "has 'scaling, step', which is not known"),
         ({"state_dict_unet": [1]}, "holds a list as"),
+        ({"rank_unet": [4]}, "says that its LoRA has rank [4], but holds ranks [4]"),
+        ({"rank_unet": torch.ones(2)}, "says that its LoRA has rank an array of float32, but holds ranks [4]"),
     ],
 )
 def test_lora_of_another_kind_is_refused(sd, release, tmp_path, changed, says):
     torch.save(torch.load(release / "model_TVT.pkl") | changed, release / "model_TVT.pkl")
     with pytest.raises(ValueError, match=re.escape(f"model_TVT.pkl {says}")):
+        import_tvt(release, sd, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("half", "tensor", "says"),
+    [
+        ("A", torch.tensor(1.0), "that is float32 of shape (): it is damaged"),
+        ("B", torch.ones(8), "that is float32 of shape (8,): it is damaged"),
+        ("A", torch.ones(4, 8, dtype=torch.int32), "that is int32 of shape (4, 8): it is damaged"),
+        ("B", torch.ones(8, 4, dtype=torch.bool), "that is bool of shape (8, 4): it is damaged"),
+    ],
+)
+def test_lora_that_is_no_matrix_of_numbers_is_refused(sd, release, tmp_path, half, tensor, says):
+    content = torch.load(release / "model_TVT.pkl")
+    query = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    content["state_dict_unet"][f"{query}.lora_{half}.default_others.weight"] = tensor
+    torch.save(content, release / "model_TVT.pkl")
+    with pytest.raises(ValueError, match=re.escape(f"model_TVT.pkl has LoRA of {query} {says}")):
         import_tvt(release, sd, tmp_path / "model")

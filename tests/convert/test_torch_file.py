@@ -239,6 +239,16 @@ def test_a_broken_zip_is_refused(tmp_path: Path, content: bytes, says: str):
     assert_refused(tmp_path / "a.pt", says)
 
 
+def test_too_large_a_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_torch(tmp_path / "a.pt", GOOD)
+    content = (tmp_path / "a.pt").read_bytes()
+    size = content.rindex(b"PK\5\6") - content.index(b"PK\1\2")
+    monkeypatch.setattr(torch_file, "_TABLE_LIMIT", size)
+    read_torch(tmp_path / "a.pt")
+    monkeypatch.setattr(torch_file, "_TABLE_LIMIT", size - 1)
+    assert_refused(tmp_path / "a.pt", f"has a zip's table of {size} bytes: {size - 1} are the most that is read")
+
+
 def test_too_large_a_pickle_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch_file, "_PICKLE_LIMIT", len(GOOD) - 1)
     assert_refused(write_torch(tmp_path / "a.pt", GOOD), f"has a data.pkl of {len(GOOD)} bytes")
@@ -279,9 +289,10 @@ def test_a_broken_legacy_file_is_refused(tmp_path: Path, content: bytes, says: s
         (b"", "is empty"),
         (b"<html>Not found</html>", "is a web page, not the file"),
         (b"\x80\x04cos\nsystem\n.", "is a plain pickle, not a file of torch.save"),
-        (b"anything else", "is not a file of torch.save"),
+        (b"anything in words", "is text, not weights"),
+        (bytes(100), "is not a file of torch.save"),
     ],
-    ids=["empty", "a page", "a plain pickle", "anything else"],
+    ids=["empty", "a page", "a plain pickle", "words", "anything else"],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, says: str):
     (tmp_path / "a.pkl").write_bytes(content)

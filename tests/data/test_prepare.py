@@ -144,6 +144,25 @@ def test_a_damaged_part_is_written_anew(photos: Path, tmp_path: Path):
     assert record.read_bytes() == good
 
 
+@pytest.mark.parametrize("said", ["", "null", "[]", "{}", '{"counts": {}}', '{"sha256": null, "counts": {}}'])
+def test_a_part_that_says_less_than_all_of_itself_is_written_anew(photos: Path, tmp_path: Path, said: str):
+    config = PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32, photos_per_part=1)
+    prepare(config)
+    part = config.out / "part_00002" / "part.json"
+    good = part.read_text()
+    part.write_text(said)
+    prepare(config)
+    assert part.read_text() == good
+
+
+def test_a_damaged_part_of_another_shard_is_named(photos: Path, tmp_path: Path):
+    config = PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32, photos_per_part=1)
+    prepare(config)
+    (config.out / "part_00002" / "part.json").write_text(json.dumps({"sha256": {}}))
+    with pytest.raises(ValueError, match=r"part_00002/part\.json is damaged: its shard, started again, writes it"):
+        prepare(replace(config, shard="1/4"))
+
+
 @pytest.mark.parametrize("change", ["settings", "photos", "manifest"])
 def test_other_tiles_are_never_overwritten(photos: Path, tmp_path: Path, change: str):
     config = PrepareConfig(images=photos, out=tmp_path / "tiles", crop=32, stride=32)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tvt_jax.evaluation.command import main
+from tvt_jax.evaluation.metrics import doubts
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT.parent / "shared" / "cases" / "evaluation"
@@ -122,6 +123,12 @@ def test_one_ambiguous_name_does_not_stop_the_rest(score):
 def test_16_bits_that_8_would_make_equal_differ(score):
     status, content, said = score("16bit_below_half_step")
     assert status == 0 and content["images"]["a"]["psnr-y"] < 79 and "equals the truth" not in said
+
+
+def test_8_bits_that_16_repeat_are_equal_and_that_is_told():
+    image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+    assert "equals the truth" in " ".join(doubts(image, image.astype(np.uint16) * 257, {}))
+    assert doubts(image, image.astype(np.uint16) * 257 + 1, {}) == []
 
 
 def test_what_is_hidden_does_not_count(score, tmp_path):

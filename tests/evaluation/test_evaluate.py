@@ -13,7 +13,7 @@ from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.metrics import choose_metrics
 from tvt_jax.evaluation.pairs import find_pairs
 from tvt_jax.evaluation.progress import Progress
-from tvt_jax.evaluation.scores import summarise
+from tvt_jax.evaluation.scores import read_evaluation, summarise
 from tvt_jax.evaluation.scoring import evaluate
 from tvt_jax.inference.upscaler import Upscaler
 
@@ -139,6 +139,69 @@ def test_a_report_shows_results_that_are_not_saved(doubled, capsys):
         "m.json",
         "report.html",
     ]
+
+
+@pytest.mark.parametrize("changed", ["other", "damaged", "gone", "same"])
+def test_a_report_shows_no_picture_that_changed_since_it_was_scored(folders, changed):
+    options = {"lr": None, "hr": folders / "hr", "model": None, "metrics": "psnr-y", "save": None}
+    earlier, report, picture = folders / "earlier.json", folders / "r.html", folders / "other" / "Canon_001.png"
+    for seed, name in enumerate(("Canon_001", "Canon_002")):
+        save(folders / "other" / f"{name}.png", seed=50 + seed)
+    assert run(sr=folders / "other", out=earlier, **options) == 0
+    if changed == "other":
+        save(picture, seed=9)
+    elif changed == "damaged":
+        picture.write_bytes(b"damaged")
+    elif changed == "gone":
+        picture.unlink()
+    assert run(sr=folders / "sr", out=folders / "m.json", report=report, against=[f"earlier={earlier}"], **options) == 0
+    data = json.loads(report.read_text().split('type="application/json">')[1].split("</script>")[0])
+    shown = [layer["label"] for layer in data["pictures"]["Canon_001"]["layers"]]
+    assert shown == ["result", *(["earlier"] if changed == "same" else []), "truth"]
+
+
+@pytest.mark.parametrize("place", ["folder", "folder/below/a.json", "hr/Canon_001_HR.png", "r.html"])
+def test_what_cannot_be_written_is_told_before_anything_is_scored(folders, place):
+    (folders / "folder").mkdir()
+    (folders / "folder" / "below").touch()
+    before = {path: path.read_bytes() for path in folders.rglob("*") if path.is_file()}
+    options = {"lr": None, "sr": folders / "sr", "hr": folders / "hr", "model": None, "metrics": "psnr-y", "save": None}
+    says = "can't be written|is one of the pictures|are both"
+    with pytest.raises(ValueError, match=says):
+        run(out=folders / place, report=folders / "r.html", **options)
+    with pytest.raises(ValueError, match=says):
+        run(out=folders / "r.html", report=folders / place, **options)
+    assert {path: path.read_bytes() for path in folders.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"files": {"a": 5}},
+        {"seconds": {"a": "x"}},
+        {"failures": {"a": None}},
+        {"truths": ["a"]},
+        {"images": {"a": [1]}},
+        [],
+    ],
+)
+def test_a_file_of_another_form_is_told(tmp_path, content):
+    good = {"images": {"a": {"psnr-y": 3}}, "failures": {}}
+    (tmp_path / "a.json").write_text(json.dumps({**good, **content} if isinstance(content, dict) else content))
+    with pytest.raises(ValueError, match=r"a\.json is not a file that eval\.py wrote"):
+        read_evaluation(tmp_path / "a.json")
+
+
+def test_values_that_are_no_numbers_are_missing_and_told(tmp_path):
+    images = {"a": {"psnr-y": True, "ssim-y": 0.5}, "b": {"psnr-y": None}}
+    content = {"images": images, "failures": {}, "together": {"fid": float("nan"), "kid": 1.0}}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    read = read_evaluation(tmp_path / "a.json")
+    assert read.images == {"a": {"ssim-y": 0.5}, "b": {}} and read.together == {"kid": 1.0}
+    assert read.failures == {
+        **dict.fromkeys("ab", "psnr-y is not a number in a.json"),
+        "fid": "nan is not a number in a.json",
+    }
 
 
 def test_runs_with_other_truths_are_not_compared_and_that_is_told(folders, capsys):

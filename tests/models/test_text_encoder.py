@@ -155,6 +155,7 @@ def test_an_absent_activation_is_transformers_default():
     [
         {"model_type": "clip"}, {"layer_norm_eps": 1e-6}, {"attention_dropout": 0.1}, {"hidden_act": "relu"},
         {"hidden_size": None}, {"num_hidden_layers": [12]}, {"num_attention_heads": 5},
+        {"num_attention_heads": 0}, {"vocab_size": 1e3},
     ],
     ids=lambda field: next(iter(field)),
 )  # fmt: skip

@@ -154,7 +154,9 @@ def test_windows_and_a_single_number_of_heads_are_read():
         {"addition_embed_type": "text_time"}, {"resnet_time_scale_shift": "scale_shift"}, {"norm_eps": 1e-6},
         {"transformer_layers_per_block": [1, 2, 10]}, {"layers_per_block": [2, 2, 2]}, {"cross_attention_dim": None},
         {"mid_block_type": None}, {"up_block_types": ["UpBlock2D"] * 3}, {"out_channels": 8}, {"encoder_hid_dim": 768},
-        {"down_block_types": ["SimpleCrossAttnDownBlock2D"] * 3},
+        {"block_out_channels": 4}, {"norm_num_groups": 0}, {"in_channels": -1}, {"attention_head_dim": 0},
+        {"attention_head_dim": None}, {"attention_head_dim": [5, 0, 20]}, {"down_block_types": 3},
+        {"down_block_types": [["CrossAttnDownBlock2D"]]}, {"down_block_types": ["SimpleCrossAttnDownBlock2D"] * 3},
     ],
     ids=lambda field: next(iter(field)),
 )  # fmt: skip

@@ -108,6 +108,9 @@ def test_only_the_weights_tell_that_there_is_no_middle_block():
     [
         {"_class_name": "VQModel"}, {"act_fn": "relu"}, {"use_quant_conv": False}, {"shift_factor": 0.1},
         {"latents_mean": [0.0] * 4}, {"layers_per_block": [1, 2]}, {"block_out_channels": None}, {"in_channels": 1},
+        {"block_out_channels": 4}, {"block_out_channels": [0, 64]}, {"block_out_channels": []}, {"norm_num_groups": 0},
+        {"layers_per_block": True}, {"scaling_factor": "a"}, {"scaling_factor": None}, {"scaling_factor": 0},
+        {"scaling_factor": float("nan")},
         {"down_block_types": ["AttnDownEncoderBlock2D"] * 4}, {"up_block_types": ["UpDecoderBlock2D"] * 3},
     ],
     ids=lambda field: next(iter(field)),

@@ -179,7 +179,14 @@ def _is_whole(folder: Place) -> bool:
 
 
 def _told(folder: Place) -> dict[str, Any]:
-    return json.loads((folder / PART).read_text())
+    """Read what a part says of itself; raise ValueError where that is not all of it."""
+    try:
+        told = json.loads((folder / PART).read_text())
+    except ValueError:
+        told = None
+    if not (isinstance(told, dict) and all(isinstance(told.get(name), dict) for name in ("counts", "sha256"))):
+        raise ValueError(f"{folder / PART} is damaged: its shard, started again, writes it anew")
+    return told
 
 
 def checksums(folder: Place) -> dict[str, str]:

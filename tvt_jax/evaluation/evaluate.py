@@ -12,9 +12,10 @@ from tvt_jax.evaluation.pairs import Pairs, find_pairs
 from tvt_jax.evaluation.progress import METRIC_CODE, Progress
 from tvt_jax.evaluation.report import write_report
 from tvt_jax.evaluation.restoration import load_model, place_results, restore
-from tvt_jax.evaluation.scores import format_table, read_evaluation, write_evaluation
+from tvt_jax.evaluation.scores import Evaluation, format_table, read_evaluation, write_evaluation
 from tvt_jax.evaluation.scoring import Results, evaluate
-from tvt_jax.fingerprint import RESTORATION_CODE, code_fingerprint
+from tvt_jax.files import check_writable
+from tvt_jax.fingerprint import RESTORATION_CODE, code_fingerprint, file_hash
 from tvt_jax.hub import fetch
 from tvt_jax.inference.mark import fingerprint
 from tvt_jax.inference.upscaler import PRETRAINED
@@ -49,19 +50,21 @@ def run(
     source, own = (sr, sr.resolve().name) if sr else (lr, "this run")
     assert source  # for the type checker
     chosen, others = choose_metrics(metrics), _read_runs(against, own)
+    _check_outputs(out, report)
     folder = fetch(model) if model else PRETRAINED
     settings = f"{metrics} {crop_border} {code_fingerprint(METRIC_CODE)}"
     if lr:
         settings += f" {tile} {fingerprint(folder)} {code_fingerprint(RESTORATION_CODE)}"
     progress = Progress(out, settings, force=force)
     pairs, left_out = find_pairs(source, hr, sr_suffix, [*([save] if save else []), progress.folder])
+    _keep_pictures(pairs, out, report)
     kinds = read_categories(categories, pairs)
     # The report shows results, so it needs them for as long as it is written.
     keep = bool(save or report)
     results = _results(pairs, lr, save or progress.folder / "results", folder, tile, keep) if lr else None
     evaluation = evaluate(pairs, chosen, progress, results, border=crop_border, failures=left_out)
     if sr or save:
-        evaluation.files.update(_files(out, pairs, results))
+        _tell_files(evaluation, out, pairs, results)
     write_evaluation(out, evaluation)
     runs = [Run(own, evaluation), *(run for run, _ in others)]
     if report:
@@ -83,6 +86,21 @@ def _check(lr: Path | None, sr: Path | None, of_model: Sequence[object], border:
         raise ValueError("--categories goes with --report: it is what the report has columns of")
 
 
+def _check_outputs(out: Path, report: Path | None) -> None:
+    """Raise ValueError where what comes at the end can't be written then."""
+    if report and report.resolve() == out.resolve():
+        raise ValueError(f"--out and --report are both {out}: give them names of their own")
+    for path in filter(None, (out, report)):
+        check_writable(path)
+
+
+def _keep_pictures(pairs: Pairs, out: Path, report: Path | None) -> None:
+    """Raise ValueError where what is written would take the place of a picture."""
+    pictures = {path.resolve() for pair in pairs.values() for path in pair}
+    if taken := [path for path in (out, report) if path and path.resolve() in pictures]:
+        raise ValueError(f"{taken[0]} is one of the pictures, and would be overwritten: choose another name")
+
+
 def _read_runs(against: Sequence[str], own: str) -> OtherRuns:
     taken, runs = {own, "input", "result", "truth"}, []
     for text in against:
@@ -101,19 +119,23 @@ def _results(pairs: Pairs, lr: Path, folder: Path, model: Path, tile: int | None
     return Results(places=places, make=lambda source, target: restore(upscaler, source, target), keep=keep)
 
 
-def _files(out: Path, pairs: Pairs, results: Results | None) -> dict[str, str]:
-    """Tell where each result is, seen from the folder of `out`."""
-    files = {name: results.places[name] if results else path for name, (path, _) in pairs.items()}
+def _tell_files(evaluation: Evaluation, out: Path, pairs: Pairs, results: Results | None) -> None:
+    """Tell where each result is, seen from the folder of `out`, and what it holds."""
     root = out.parent.resolve()
-    return {name: os.path.relpath(path.resolve(), root) for name, path in files.items() if path.is_file()}
+    for name, (path, _) in pairs.items():
+        file = results.places[name] if results else path
+        if file.is_file():
+            evaluation.files[name] = os.path.relpath(file.resolve(), root)
+            evaluation.contents[name] = file_hash(file).hex()[:32]
 
 
 def _layers(name: str, pair: tuple[Path, Path], results: Results | None, others: OtherRuns) -> Mapping[str, Path]:
-    """Choose the pictures that the report lays over each other."""
+    """Choose the pictures that the report lays over each other; not those that have changed since they were scored."""
     path, truth = pair
     shown = {"input": path, "result": results.places[name]} if results else {"result": path}
     for run, file in others:
-        if (kept := run.evaluation.files.get(name)) and (picture := file.parent / kept).is_file():
+        picture, content = file.parent / run.evaluation.files.get(name, ""), run.evaluation.contents.get(name)
+        if picture.is_file() and file_hash(picture).hex()[:32] == content:
             shown[run.name] = picture
     return {**shown, "truth": truth}
 

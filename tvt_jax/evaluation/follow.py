@@ -9,7 +9,7 @@ from typing import Any
 
 from tvt_jax.evaluation.evaluate import run
 from tvt_jax.evaluation.pairs import find_pairs
-from tvt_jax.files import modified
+from tvt_jax.files import check_writable, modified
 from tvt_jax.place import Place
 from tvt_jax.train.checkpoint import newest
 from tvt_jax.train.config import TrainConfig, differences, load_config, to_json
@@ -52,11 +52,12 @@ def follow(
     Raises:
         FileNotFoundError: a folder of pictures is not there.
         TimeoutError: nothing came for so long.
-        ValueError: the run was started with another configuration, the stage trains no UNet, or no pictures belong
-            together.
+        ValueError: the run was started with another configuration, the stage trains no UNet, no pictures belong
+            together, or nothing can be written into `out`.
     """
     loaded = load_config(config, overrides)
     find_pairs(lr, hr, scoring.get("sr_suffix", ""))  # what is wrong with them is told before an hour's wait
+    check_writable(out / "0.json")
     if not workdir.is_dir():
         print(f"{workdir} is not there: waiting {patience:g} minutes for a run to begin", file=sys.stderr, flush=True)
     status, seen = 0, None

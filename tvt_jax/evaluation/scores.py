@@ -38,6 +38,7 @@ class Evaluation:
         fingerprints: image name -> what changes with anything that its values depend on; only of those without failure.
         truths: image name -> what changes with the picture that it was compared with, and how much of that counts.
         files: image name -> where its result is, seen from the file that holds the evaluation.
+        contents: image name -> what changes with the content of that file.
         seconds: image name -> how long the model took, the reading and writing of files included.
         together: metric name -> value of all images as one set, such as FID, which no single image has.
     """
@@ -48,6 +49,7 @@ class Evaluation:
     fingerprints: dict[str, str] = field(default_factory=dict)
     truths: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict, compare=False)
+    contents: dict[str, str] = field(default_factory=dict, compare=False)
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     together: Values = field(default_factory=dict)
 
@@ -76,7 +78,7 @@ def write_evaluation(path: Path, evaluation: Evaluation) -> None:
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Read what `write_evaluation` wrote; a value that is no finite number becomes a failure of its image.
+    """Read what `write_evaluation` wrote; a value that is no finite number becomes a failure, by image or metric.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -84,22 +86,31 @@ def read_evaluation(path: Path) -> Evaluation:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        more = {name: dict(content.get(name, {})) for name in _MORE}
-        images, failures = dict[str, Values](), dict(content["failures"])
+        words = {name: _only(str, content.get(name, {})) for name in _WORDS}
+        seconds, together = _only(int | float, content.get("seconds", {})), dict(content.get("together", {}))
+        images, failures = dict[str, Values](), _only(str, content["failures"])
         for name, values in content["images"].items():
             images[name] = {metric: float(value) for metric, value in values.items() if _is_number(value)}
             if missing := sorted(values.keys() - images[name].keys()):
                 failures[name] = f"{', '.join(missing)} is not a number in {path.name}"
-        return Evaluation(images=images, failures=failures, **more)
+        for name in [name for name, value in together.items() if not _is_number(value)]:
+            failures[name] = f"{together.pop(name)!r} is not a number in {path.name}"
+        return Evaluation(images=images, failures=failures, seconds=seconds, together=together, **words)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a file that eval.py wrote") from error
 
 
-_MORE = ("warnings", "fingerprints", "truths", "files", "seconds", "together")
+_WORDS = ("warnings", "fingerprints", "truths", "files", "contents")
+
+
+def _only(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
+    if odd := [value for value in values.values() if not isinstance(value, kind)]:
+        raise TypeError(f"{odd[0]!r} is no {kind}")
+    return dict(values)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def format_table(evaluation: Evaluation) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from tvt_jax.models import attention
 from tvt_jax.models.attend import attend
-from tvt_jax.models.config_json import require
+from tvt_jax.models.config_json import require, require_fixed
 from tvt_jax.models.layers import Dense
 from tvt_jax.models.swin import SwinConfig, SwinTransformer
 
@@ -58,11 +58,12 @@ class TaggerConfig:
             ValueError: a field is missing or makes no network.
         """
         names = [x.name for x in fields(cls) if x.name != "swin"]
-        require("RAM", data, fixed={}, lists=(), numbers=names)
+        require("RAM", data, lists=(), numbers=names)
+        require_fixed("RAM", data, {})
         swin: Any = data.get("swin") if isinstance(data.get("swin"), dict) else {}
         lists = ("depths", "num_heads")
         numbers = [x.name for x in fields(SwinConfig) if x.name not in lists]
-        require("SwinTransformer", swin, fixed={}, lists=lists, numbers=numbers)
+        require("SwinTransformer", swin, lists=lists, numbers=numbers)
         given = {name: swin[name] for name in numbers} | {name: tuple(swin[name]) for name in lists}
         return cls(swin=SwinConfig(**given), **{name: data[name] for name in names})
 

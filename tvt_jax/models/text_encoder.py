@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from tvt_jax.models.attention import LayerNorm
-from tvt_jax.models.config_json import require
+from tvt_jax.models.config_json import require, require_fixed
 from tvt_jax.models.layers import Dense
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -66,7 +66,8 @@ class CLIPTextConfig:
         """
         data = {"hidden_act": "quick_gelu", **data}  # transformers' default, not SD 2.1's
         names = [field.name for field in fields(cls)]
-        require("CLIPTextModel", data, fixed=_FIXED, lists=(), numbers=(name for name in names if name != "hidden_act"))
+        require("CLIPTextModel", data, lists=(), numbers=[name for name in names if name != "hidden_act"])
+        require_fixed("CLIPTextModel", data, _FIXED)
         return cls(**{name: data[name] for name in names})
 
 

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from tvt_jax.models.attention import Transformer2DModel
-from tvt_jax.models.config_json import require
+from tvt_jax.models.config_json import require, require_fixed
 from tvt_jax.models.layers import Conv, Dense, GroupNorm
 from tvt_jax.models.remat import Remat, rematerialised
 from tvt_jax.models.resnet import UNET_DOWNSAMPLE, Downsample2D, ResnetBlock2D, Upsample2D
@@ -137,28 +137,22 @@ class UNet2DConditionConfig:
             ValueError: a field asks for something that SD 2.1's UNet has not.
         """
         data = {"use_linear_projection": False, "attention_head_dim": 8, **data}  # diffusers' defaults, not SD 2.1's
-        down = [name for name in data.get("down_block_types") or () if name in _UP_BLOCKS]
+        lists = ("block_out_channels", "down_block_types")
+        numbers = ("in_channels", "layers_per_block", "norm_num_groups", "cross_attention_dim")
+        require("UNet2DConditionModel", data, lists=lists, numbers=numbers)
+        if isinstance(heads := data["attention_head_dim"], int):
+            data["attention_head_dim"] = [heads] * len(data["block_out_channels"])
+        require("UNet2DConditionModel", data, lists=("attention_head_dim",), numbers=())
+        down = [name for name in data["down_block_types"] if name in _UP_BLOCKS]
         up = [_UP_BLOCKS[name] for name in reversed(down)]
-        require(
-            "UNet2DConditionModel",
-            data,
-            fixed={
-                **_FIXED,
-                "down_block_types": down,
-                "up_block_types": up,
-                "out_channels": data.get("in_channels"),
-            },
-            lists=("block_out_channels", "down_block_types"),
-            numbers=("in_channels", "layers_per_block", "norm_num_groups", "cross_attention_dim"),
-        )
-        levels = len(data["block_out_channels"])
-        heads = data["attention_head_dim"]
+        blocks = {"down_block_types": down, "up_block_types": up, "out_channels": data["in_channels"]}
+        require_fixed("UNet2DConditionModel", data, {**_FIXED, **blocks})
         windows = data.get("attention_windows")
         return cls(
             block_out_channels=tuple(data["block_out_channels"]),
             down_block_types=tuple(down),
             layers_per_block=data["layers_per_block"],
-            attention_heads=(heads,) * levels if isinstance(heads, int) else tuple(heads),
+            attention_heads=tuple(data["attention_head_dim"]),
             cross_attention_dim=data["cross_attention_dim"],
             latent_channels=data["in_channels"],
             norm_num_groups=data["norm_num_groups"],

@@ -1,5 +1,6 @@
 """AutoencoderKL: SD's 8x VAE (with a middle block) and TVT's 4x VAE (without), by configuration."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tvt_jax.models.attention import SpatialAttention
-from tvt_jax.models.config_json import require
+from tvt_jax.models.config_json import require, require_fixed
 from tvt_jax.models.layers import NO_PADDING, Conv, GroupNorm
 from tvt_jax.models.remat import Remat, rematerialised
 from tvt_jax.models.resnet import VAE_DOWNSAMPLE, Downsample2D, ResnetBlock2D, Upsample2D
@@ -88,20 +89,20 @@ class AutoencoderKLConfig:
         Raises:
             ValueError: a field asks for something that SD's VAE has not.
         """
-        levels = len(data.get("block_out_channels") or ())
-        require(
-            "AutoencoderKL",
-            data,
-            fixed={**_FIXED, **{name: [block] * levels for name, block in _BLOCKS.items()}},
-            lists=("block_out_channels",),
-            numbers=("layers_per_block", "latent_channels", "norm_num_groups"),
-        )
+        numbers = ("layers_per_block", "latent_channels", "norm_num_groups")
+        require("AutoencoderKL", data, lists=("block_out_channels",), numbers=numbers)
+        levels = len(data["block_out_channels"])
+        blocks = {name: [block] * levels for name, block in _BLOCKS.items()}
+        require_fixed("AutoencoderKL", data, {**_FIXED, **blocks})
+        factor = data.get("scaling_factor", 0.18215)
+        if type(factor) not in (int, float) or not 0 < factor < math.inf:
+            raise ValueError(f"the AutoencoderKL's config.json has scaling_factor {factor!r}, no number above 0")
         return cls(
             block_out_channels=tuple(data["block_out_channels"]),
             layers_per_block=data["layers_per_block"],
             latent_channels=data["latent_channels"],
             norm_num_groups=data["norm_num_groups"],
-            scaling_factor=data.get("scaling_factor", 0.18215),
+            scaling_factor=factor,
             mid_block=mid_block,
             mid_block_add_attention=not mid_block or data.get("mid_block_add_attention", True),
         )
