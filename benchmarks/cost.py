@@ -3,11 +3,12 @@
     python -m benchmarks.cost [--side 512] [--model MODEL]
 
 Nothing is computed: programs are traced and their products counted. "Published" counts a doubled image's convolution as
-others do it, 36 products for a pixel of the input where 16 are enough.
+others do it, 36 products for a pixel of the input where 16 are enough. The last rows add networks up to methods.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,28 @@ import tyro
 from benchmarks import report
 from configs.sd21.shapes import PRIOR, STUDENT, VAE_D4, VAE_D8
 from tvt_jax.model_folder import count_parameters, read_model
+from tvt_jax.models.lora import init_lora
 from tvt_jax.models.shapes import param_shapes
+from tvt_jax.models.tagger import RAM, TaggerConfig
 from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel
 from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
-from tvt_jax.stages.student import add_level
+from tvt_jax.stages.student import add_level, takes_lora
 from tvt_jax.train.flops import OWN, inner_programs, repetitions, used_equations
 
 KINDS = ("convolutions", "linear", "attention")
+TAGGER = "the tagger, of any picture"
+SECOND = "8x SD 2.1 UNet, PiSA-SR's second pass"
+# The networks of each method, without the text encoder, which runs once a prompt.
+METHODS = {
+    "TVT": ("4x VAE, encode", "4x TVT UNet", "4x VAE, decode"),
+    "TVT without attention in the new level": (
+        "4x VAE, encode",
+        "4x TVT without attention in the new level UNet",
+        "4x VAE, decode",
+    ),
+    "OSEDiff, or PiSA-SR in one pass": ("8x VAE, encode", "8x SD 2.1 UNet", "8x VAE, decode"),
+    "PiSA-SR in two passes": ("8x VAE, encode", "8x SD 2.1 UNet", SECOND, "8x VAE, decode"),
+}
 TOKENS = 77  # of a prompt of SD's text encoder
 _DOUBLED = (2, 2)  # the kernels of a doubled image's four quarters
 _PUBLISHED = 36 / 16
@@ -57,6 +73,14 @@ class Cost:
     products: dict[str, float]
     published: float
 
+    def __add__(self, other: "Cost") -> "Cost":
+        """Add up the costs of two networks."""
+        return Cost(
+            parameters=self.parameters + other.parameters,
+            products={kind: self.products[kind] + other.products[kind] for kind in KINDS},
+            published=self.published + other.published,
+        )
+
 
 def costs(vaes: dict[str, AutoencoderKLConfig], unets: dict[str, UNet2DConditionConfig], side: int) -> dict[str, Cost]:
     """Count for each VAE's two halves, and each UNet on latents of the VAE of the same name.
@@ -79,14 +103,37 @@ def costs(vaes: dict[str, AutoencoderKLConfig], unets: dict[str, UNet2DCondition
                 held, lambda p, x, m=model, h=half: m.apply({"params": p}, x, method=h), x
             )
     for name, unet in unets.items():
-        low = side // vaes[name.split()[0]].downsampling
-        latent = jax.ShapeDtypeStruct((1, low, low, unet.latent_channels), jnp.float32)
-        text = jax.ShapeDtypeStruct((1, TOKENS, unet.cross_attention_dim), jnp.float32)
-        network = UNet2DConditionModel(unet)
-        found[f"{name} UNet"] = cost(
-            param_shapes(unet), lambda p, z, t, n=network: n.apply({"params": p}, z, jnp.ones(1, int), t), latent, text
-        )
+        network, inputs = _unet(unet, side // vaes[name.split()[0]].downsampling)
+        found[f"{name} UNet"] = cost(param_shapes(unet), lambda p, *x, n=network: n({"params": p}, *x), *inputs)
     return found
+
+
+def _unet(config: UNet2DConditionConfig, low: int) -> tuple[Callable[..., Any], tuple[Any, Any]]:
+    """Give a UNet, a function of variables, latent and text, and both inputs."""
+    latent = jax.ShapeDtypeStruct((1, low, low, config.latent_channels), jnp.float32)
+    text = jax.ShapeDtypeStruct((1, TOKENS, config.cross_attention_dim), jnp.float32)
+    network = UNet2DConditionModel(config)
+    return lambda held, z, text: network.apply(held, z, jnp.ones(1, int), text), (latent, text)
+
+
+def second_pass(side: int) -> Cost:
+    """Count PiSA-SR's second pass: the UNet again, with LoRA beside its weights, which alone is more to hold."""
+    weights = param_shapes(PRIOR)
+    lora = jax.eval_shape(lambda: init_lora(jax.random.key(0), weights, 4, takes_lora))
+    network, inputs = _unet(PRIOR, side // VAE_D8.downsampling)
+    return cost(lora, lambda lora, held, *x: network({"params": held, "lora": lora}, *x), weights, *inputs)
+
+
+def tagger() -> Cost:
+    """Count RAM's tagging of one picture, which it shrinks to its own size."""
+    config = TaggerConfig()
+    image = jax.ShapeDtypeStruct((1, config.swin.image_size, config.swin.image_size, 3), jnp.float32)
+    return cost(param_shapes(config), lambda p, x: RAM(config).apply({"params": p}, x), image)
+
+
+def methods(found: dict[str, Cost]) -> dict[str, Cost]:
+    """Add up what each method runs."""
+    return {name: reduce(Cost.__add__, (found[part] for part in parts)) for name, parts in METHODS.items()}
 
 
 def cost(params: Any, function: Callable[..., Any], *inputs: Any) -> Cost:
@@ -99,16 +146,21 @@ def cost(params: Any, function: Callable[..., Any], *inputs: Any) -> Cost:
 
 
 def _products(jaxpr: Any, times: int, in_loop: bool) -> Iterator[tuple[str, tuple[int, ...], float]]:
-    """Kind, window and multiply-adds of each product; on a CPU attention goes in loops, and nothing else does."""
+    """Kind, window and multiply-adds of each product; attention's has the heads for a batch, or goes in loops."""
     for equation in used_equations(jaxpr):
         name = equation.primitive.name
         if name in OWN:
             is_convolution = name == "conv_general_dilated"
             window = equation.invars[1].aval.shape[:2] if is_convolution else ()
-            kind = "convolutions" if is_convolution else "attention" if in_loop else "linear"
+            kind = "convolutions" if is_convolution else "attention" if in_loop or _is_batched(equation) else "linear"
             yield kind, window, times * sum(OWN[name](equation)) / 2
         for inner in inner_programs(equation.params):
             yield from _products(inner, times * repetitions(name, equation.params), in_loop or name == "scan")
+
+
+def _is_batched(equation: Any) -> bool:
+    _, (batch, _) = equation.params.get("dimension_numbers", ((), ((), ())))
+    return bool(batch)
 
 
 def table(figures: dict[str, Cost]) -> str:
@@ -138,7 +190,8 @@ def main() -> None:
         name = options.model.resolve().name
         vaes |= {name: folder.vae_config} if folder.vae_config else {}
         unets |= {name: folder.unet_config} if folder.unet_config else {}
-    print(table(costs(vaes, unets, options.side)))
+    found = costs(vaes, unets, options.side) | {SECOND: second_pass(options.side), TAGGER: tagger()}
+    print(table(found | methods(found)))
 
 
 if __name__ == "__main__":

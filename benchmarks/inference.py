@@ -1,9 +1,10 @@
 """How long a picture takes and how much memory, beside PyTorch and diffusers with the same weights on the same CPU.
 
-    python -m benchmarks.inference --work DIR
+    python -m benchmarks.inference --work DIR [--method tvt|tvt-without-attention|osediff|pisasr]
 
 Each contender runs in a process of its own, and they take turns, so that a busy machine is busy for both. Networks of
-the release's size with random weights are made in DIR (3.7 GB); `--model tvt_jax/pretrained/tiny` takes others.
+the method's size with random weights are made in DIR (3.7 GB); `--model tvt_jax/pretrained/tiny` takes others.
+PiSA-SR is timed in one pass; the second that its strengths take is its UNet again.
 """
 
 import importlib
@@ -17,17 +18,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE, Popen
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 
 from benchmarks.random_weights import RandomTensor, random_tensors
 from benchmarks.timing import use_cores
+from configs.sd21.shapes import PRIOR, STUDENT, VAE_D4, VAE_D8
+from tvt_jax.model_folder import ModelCard, Network, replaced, write_parts
+from tvt_jax.models.shapes import tensor_shapes
+from tvt_jax.stages.student import add_level
 
 ROOT = Path(__file__).parents[1]
 CONTENDERS, PARTS = ("ours", "pytorch"), ("encode", "unet", "decode")
 Step = Callable[[Any], Any]
+Method = Literal["tvt", "tvt-without-attention", "osediff", "pisasr"]
+# The networks of each method, and what its card says.
+METHODS: dict[Method, tuple[Any, Any, ModelCard]] = {
+    "tvt": (VAE_D4, STUDENT, ModelCard()),
+    "tvt-without-attention": (VAE_D4, add_level(PRIOR), ModelCard()),
+    "osediff": (VAE_D8, PRIOR, ModelCard(time_step=999)),
+    "pisasr": (VAE_D8, PRIOR, ModelCard(prediction="residual")),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +49,15 @@ class Options:
 
     Attributes:
         work: a folder for the random model and the results.
-        model: a model folder; None makes one of full size in `work`.
+        method: whose networks are made in `work`, of full size.
+        model: a model folder in their place.
         side: of the picture; its result is four times as large.
         rounds: timed runs of each; the fastest counts. One before them is not timed.
         cores: that each may use.
     """
 
     work: Path
+    method: Method = "tvt"
     model: Path | None = None
     side: int = 128
     rounds: int = 2
@@ -108,7 +123,8 @@ def pytorch(model: Path) -> dict[str, Step]:
     """Give the same by diffusers, whose attention is torch's scaled_dot_product_attention."""
     torch, diffusers = (importlib.import_module(name) for name in ("torch", "diffusers"))
     tensors = importlib.import_module("safetensors.torch").load_file(model / "prompt_embedding.safetensors")
-    prompt, t = tensors["prompt"][None], json.loads((model / "tvt.json").read_text())["time_step"]
+    prompt, card = tensors["prompt"][None], json.loads((model / "tvt.json").read_text())
+    t = card["time_step"]
     vae = diffusers.AutoencoderKL.from_pretrained(model / "vae").eval()
     unet = diffusers.UNet2DConditionModel.from_pretrained(model / "unet").eval()
     if not vae.config.mid_block_add_attention:  # diffusers' way to say that there is no middle block: do not run it
@@ -118,7 +134,10 @@ def pytorch(model: Path) -> dict[str, Step]:
     factor, signal = vae.config.scaling_factor, float(schedule.alphas_cumprod[t])
 
     def restore(z: Any) -> Any:
-        return (z - (1 - signal) ** 0.5 * unet(z, t, prompt).sample) / signal**0.5
+        predicted = unet(z, t, prompt).sample
+        if card["prediction"] == "residual":
+            return z - predicted
+        return (z - (1 - signal) ** 0.5 * predicted) / signal**0.5
 
     steps: dict[str, Step] = {
         "encode": lambda x: vae.encode(torch.from_numpy(x).permute(0, 3, 1, 2)).latent_dist.mean * factor,
@@ -128,17 +147,13 @@ def pytorch(model: Path) -> dict[str, Step]:
     return {part: torch.inference_mode()(step) for part, step in steps.items()}
 
 
-def write_random_model(folder: Path) -> None:
-    """Write a model folder of the release's size with random weights."""
-    from configs.sd21.shapes import STUDENT, VAE_D4
-    from tvt_jax.model_folder import ModelCard, Network, replaced, write_parts
-    from tvt_jax.models.shapes import tensor_shapes
-
-    vae = Network(VAE_D4, random_tensors(tensor_shapes(VAE_D4)))
-    unet = Network(STUDENT, random_tensors(tensor_shapes(STUDENT)))
-    prompts = {"prompt": np.asarray(RandomTensor("prompt", (77, 1024)))}
+def write_random_model(folder: Path, method: Method = "tvt") -> None:
+    """Write a model folder of a method's size with random weights."""
+    vae, unet, card = METHODS[method]
+    networks = {name: Network(x, random_tensors(tensor_shapes(x))) for name, x in (("vae", vae), ("unet", unet))}
+    prompts = {"prompt": np.asarray(RandomTensor("prompt", (77, unet.cross_attention_dim)))}
     with replaced(folder) as partial:
-        write_parts(partial, ModelCard(), {"vae": vae, "unet": unet}, prompts, "float32")
+        write_parts(partial, card, networks, prompts, "float32")
 
 
 def fastest(rounds: list[dict[str, float]]) -> dict[str, float]:
@@ -168,9 +183,9 @@ def processor() -> str:
 def measure(options: Options) -> dict[str, Any]:
     """Let the two take turns and compare their results."""
     options.work.mkdir(parents=True, exist_ok=True)
-    model = options.model or options.work / "full_size"
+    model = options.model or options.work / options.method
     if not (options.model or model.exists()):
-        write_random_model(model)
+        write_random_model(model, options.method)
     contenders = {name: start(name, model, options) for name in CONTENDERS}
     rounds = [{name: run(one) for name, one in contenders.items()} for _ in range(1 + options.rounds)]
     for one in contenders.values():

@@ -9,7 +9,7 @@ version is taken for this one's.
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +26,7 @@ from benchmarks import report, timing
 from benchmarks.rivals import RIVALS, NcnnUpscaler, fetch
 from tvt_jax.evaluation import METRICS
 from tvt_jax.evaluation.compare import Run, compare
+from tvt_jax.evaluation.metrics import Metric
 from tvt_jax.evaluation.progress import METRIC_CODE
 from tvt_jax.evaluation.scores import Evaluation, Values
 from tvt_jax.files import write_whole
@@ -167,15 +168,25 @@ def make_results(method: Method, inputs: Sequence[Path]) -> None:
         write_whole(record, json.dumps(made, indent=1))
 
 
-def score_results(method: Method, inputs: Sequence[Path], truth: Path, scores: Path) -> dict[str, Values]:
-    """Score every input's result against the image of its name in `truth`, unless the file `scores` has it."""
+def score_results(
+    method: Method,
+    inputs: Sequence[Path],
+    truth: Path,
+    scores: Path,
+    metrics: Mapping[str, Metric] | None = None,
+) -> dict[str, Values]:
+    """Score every input's result against the image of its name in `truth`, unless the file `scores` has it.
+
+    The metrics are those of `QUALITY`, or others.
+    """
+    metrics = metrics or {name: METRICS[name] for name in QUALITY}
     known = json.loads(scores.read_text()) if scores.is_file() else {}
     code = code_fingerprint(METRIC_CODE).encode()
     keys = {path.name: _hash(code, method.results / path.name, truth / path.name) for path in inputs}
     missing = [name for name, key in keys.items() if key not in known]
-    for name in tqdm(missing, desc=f"{method.name}: scoring", disable=not missing):
-        image, reference = read(method.results / name), read(truth / name)
-        known[keys[name]] = {metric: METRICS[metric](image, reference) for metric in QUALITY}
+    for file in tqdm(missing, desc=f"{method.name}: scoring", disable=not missing):
+        image, reference = read(method.results / file), read(truth / file)
+        known[keys[file]] = {name: metric(image, reference) for name, metric in metrics.items()}
         write_whole(scores, json.dumps(known, indent=1))
     return {name: known[key] for name, key in keys.items()}
 

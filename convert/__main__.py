@@ -131,6 +131,7 @@ def verify(
     *,
     model: Path,
     reference: Path,
+    sd: Path | None = None,
     photo: Path | None = None,
     side: int = 256,
     tolerance: float = 1e-4,
@@ -140,15 +141,18 @@ def verify(
 
     Args:
         model: the model folder
-        reference: the TVT release's folder of checkpoints, or a diffusers folder
+        reference: the TVT release's folder of checkpoints, a diffusers folder, or OSEDiff's or PiSA-SR's file
+        sd: Stable Diffusion, as it was imported with that file
         photo: compare the results on this photo too, for which PyTorch and diffusers must be installed
         side: side of the middle of the photo that is taken, in pixels
         tolerance: largest difference allowed between the results of a network, in standard deviations
         pixel_tolerance: the same between restored pixels, in [-1, 1], which have gone through all the networks
     """
     local_only(model, photo)
-    check(reference, "hf")
-    differs, networks = False, read_networks(fetch(reference, needed_of_reference))
+    for source in filter(None, (reference, sd)):
+        check(source, "hf")
+    networks = read_networks(fetch(reference, needed_of_reference), sd and fetch(sd, needed_of_sd))
+    differs = False
     for difference in compare_tensors(model, networks):
         print(difference)
         differs |= difference.largest > 0

@@ -2,18 +2,25 @@
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convert.layout import Tensors, unwrapped
+<<<<<<< HEAD
 from convert.lora import Branches, check_lora, check_rank, split_lora
+=======
+from convert.lora import Branches, check_lora, fuse, split_lora
+>>>>>>> methods
 from convert.mapped import Refusal, brief, map_file, naming
 from convert.tensors import read_tensors
 from convert.torch_file import is_torch, read_torch
+from tvt_jax.model_folder import Network
 from tvt_jax.models.shapes import Shapes
+from tvt_jax.models.unet import UNet2DConditionConfig
+from tvt_jax.models.vae import AutoencoderKLConfig
 
 UNET, VAE = "state_dict_unet", "state_dict_vae"
 _PARTS = ("encoder", "decoder", "others")
@@ -39,6 +46,32 @@ class Kind:
     entries: frozenset[str]
     optional: frozenset[str] = frozenset()
     adapters: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """Stable Diffusion's networks, and the LoRA that adapts them.
+
+    Attributes:
+        vae: without its LoRA.
+        unet: without its LoRA, but with what is trained whole.
+        vae_lora: of the VAE.
+        unet_lora: of the UNet, to be added to its weights.
+        semantic: of the UNet too, to be kept beside it.
+    """
+
+    vae: Network[AutoencoderKLConfig]
+    unet: Network[UNet2DConditionConfig]
+    vae_lora: Branches = field(default_factory=dict)
+    unet_lora: Branches
+    semantic: Branches = field(default_factory=dict)
+
+    def fused(self) -> dict[str, Network]:
+        """Give both networks with the LoRA in them, but for the semantic one."""
+        return {
+            "vae": Network(self.vae.config, fuse(self.vae.tensors, self.vae_lora)),
+            "unet": Network(self.unet.config, fuse(self.unet.tensors, self.unet_lora)),
+        }
 
 
 def _lists(suffix: str = "") -> frozenset[str]:

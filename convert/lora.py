@@ -50,7 +50,7 @@ Branches = dict[str, LoRA]
 class FusedTensor:
     """A weight with its LoRA, added up only when it is asked for: a whole UNet of them need not fit into memory."""
 
-    weight: np.ndarray
+    weight: "np.ndarray | FusedTensor"
     lora: LoRA
 
     @property
@@ -60,12 +60,12 @@ class FusedTensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         fused = self.lora.delta()
-        fused += self.weight
+        fused += np.asarray(self.weight)
         return fused.astype(dtype or np.float32, copy=False)
 
 
-def fuse(tensors: Mapping[str, np.ndarray], branches: Branches) -> dict[str, np.ndarray | FusedTensor]:
-    """Give the tensors with the LoRA in them."""
+def fuse(tensors: Mapping[str, np.ndarray | FusedTensor], branches: Branches) -> dict[str, np.ndarray | FusedTensor]:
+    """Give the tensors with the LoRA in them, more than one if need be."""
     lora = {f"{module}.weight": branch for module, branch in branches.items()}
     return {name: FusedTensor(tensor, lora[name]) if name in lora else tensor for name, tensor in tensors.items()}
 

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from convert.adapters import OSEDIFF, UNET, VAE, layers_of, read_content, read_lora
+from convert.adapters import OSEDIFF, UNET, VAE, Adapted, layers_of, read_content, read_lora
 from convert.layout import fit
-from convert.lora import fuse
 from convert.mapped import Refusal, naming
 from convert.sd import StableDiffusion
 from tvt_jax.model_folder import Network
@@ -14,8 +13,8 @@ _WHOLE = ("conv_in.weight", "conv_in.bias")  # trained besides its LoRA
 _ENCODER = ("encoder.", "quant_conv.")
 
 
-def read_osediff(file: Path, base: StableDiffusion) -> dict[str, Network]:
-    """Give Stable Diffusion's VAE and UNet as OSEDiff adapts them.
+def read_osediff(file: Path, base: StableDiffusion) -> Adapted:
+    """Read OSEDiff's LoRA of Stable Diffusion's VAE and UNet, in the latter the layer that is trained whole.
 
     Raises:
         FileNotFoundError: the file is missing, or a part of Stable Diffusion.
@@ -43,7 +42,4 @@ def read_osediff(file: Path, base: StableDiffusion) -> dict[str, Network]:
         if set(whole) != set(_WHOLE) or none:
             raise Refusal(f"holds {', '.join(sorted(whole | none)) or 'no layer'} whole, not {' and '.join(_WHOLE)}")
     unet = fit({**base.unet.tensors, **whole}, shapes["unet"], str(file))
-    return {
-        "vae": Network(base.vae.config, fuse(base.vae.tensors, vae_lora)),
-        "unet": Network(base.unet.config, fuse(unet, lora)),
-    }
+    return Adapted(vae=base.vae, unet=Network(base.unet.config, unet), vae_lora=vae_lora, unet_lora=lora)

@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-from convert.adapters import PISASR, UNET, layers_of, read_content, read_lora
+from convert.adapters import PISASR, UNET, Adapted, layers_of, read_content, read_lora
 from convert.layout import Tensors
-from convert.lora import Branches, fuse
+from convert.lora import Branches
 from convert.mapped import Refusal, brief, naming
 from convert.sd import StableDiffusion
-from tvt_jax.model_folder import Network
 from tvt_jax.models.shapes import tensor_shapes
 
 
-def read_pisasr(file: Path, base: StableDiffusion) -> tuple[dict[str, Network], Branches]:
-    """Give Stable Diffusion's VAE and UNet, the pixel adapter in the latter, and the semantic adapter.
+def read_pisasr(file: Path, base: StableDiffusion) -> Adapted:
+    """Read PiSA-SR's two adapters of Stable Diffusion's UNet.
 
     Raises:
         FileNotFoundError: the file is missing, or a part of Stable Diffusion.
@@ -33,8 +32,7 @@ def read_pisasr(file: Path, base: StableDiffusion) -> tuple[dict[str, Network], 
         with naming(file):
             if whole:
                 raise Refusal(f"holds {brief(min(whole))}, and PiSA-SR's file nothing but LoRA")
-    unet = Network(base.unet.config, fuse(base.unet.tensors, sets["pix"]))
-    return {"vae": base.vae, "unet": unet}, sets["sem"]
+    return Adapted(vae=base.vae, unet=base.unet, unet_lora=sets["pix"], semantic=sets["sem"])
 
 
 def _without(tensors: Tensors, which: str) -> Tensors:

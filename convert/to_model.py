@@ -105,7 +105,7 @@ def import_osediff(
         As `import_sd`.
     """
     source = StableDiffusion(sd)
-    networks = read_osediff(osediff, source)
+    networks = read_osediff(osediff, source).fused()
     # Its own prompt is the tags of each picture, a comma, a user's words, of which there are none, and a comma.
     card = _card("OSEDiff", osediff, sd, time_step=999, prompt="," if prompt is None else prompt)
     _write_with_text(out, card, networks, source, tokenizer)
@@ -121,9 +121,9 @@ def import_pisasr(
         As `import_sd`.
     """
     source = StableDiffusion(sd)
-    networks, semantic = read_pisasr(pisasr, source)
+    read = read_pisasr(pisasr, source)
     card = _card("PiSA-SR", pisasr, sd, time_step=1, prediction="residual", prompt=prompt or "")
-    _write_with_text(out, card, networks, source, tokenizer, semantic)
+    _write_with_text(out, card, read.fused(), source, tokenizer, read.semantic)
     return source.notes
 
 

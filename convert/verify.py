@@ -1,15 +1,19 @@
 """A model folder against the PyTorch files it came from: every tensor, and what the networks make of a photo."""
 
+import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from convert.adapters import OSEDIFF, name_file
 from convert.lora import Branches, fuse, read_branches
-from convert.sd import read_network
+from convert.osediff import read_osediff
+from convert.pisasr import read_pisasr
+from convert.sd import StableDiffusion, read_network
 from convert.tensors import read_safetensors
 from convert.tvt import read_tvt
 from tvt_jax.diffusion import OneStep, restore_latent
@@ -56,15 +60,37 @@ def largest(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Networks:
-    """What is in the PyTorch files: the VAE with the middle block that diffusers expects, the UNet and its LoRA."""
+    """What is in the PyTorch files: the VAE with the middle block that diffusers expects, the UNet, and their LoRA.
+
+    Attributes:
+        vae: without its LoRA.
+        unet: without its LoRA.
+        lora: of the UNet, in its weights or beside it.
+        unet_lora: of the UNet, in its weights.
+        vae_lora: of the VAE, in its weights.
+    """
 
     vae: Network[AutoencoderKLConfig]
     unet: Network[UNet2DConditionConfig]
     lora: Branches
+    unet_lora: Branches = field(default_factory=dict)
+    vae_lora: Branches = field(default_factory=dict)
 
 
-def read_networks(reference: Path) -> Networks:
-    """Read the TVT release or a diffusers folder."""
+def read_networks(reference: Path, sd: Path | None = None) -> Networks:
+    """Read the TVT release, a diffusers folder, or OSEDiff's or PiSA-SR's file.
+
+    Args:
+        reference: which of these.
+        sd: Stable Diffusion, which the latter two adapt, and the others hold themselves.
+
+    Raises:
+        ValueError: Stable Diffusion is missing, or not needed, or the file is another.
+    """
+    if reference.is_file():
+        return _read_file(reference, sd)
+    if sd:
+        raise ValueError(f"--sd goes with the file of OSEDiff or PiSA-SR: {reference} holds whole networks")
     if (reference / "vae.ckpt").is_file():
         release = read_tvt(reference)
         vae, unet, lora = release.vae, release.unet, release.lora
@@ -74,6 +100,16 @@ def read_networks(reference: Path) -> Networks:
     return Networks(Network(vae.config, with_middle(vae.config, vae.tensors)), unet, lora)
 
 
+def _read_file(file: Path, sd: Path | None) -> Networks:
+    kind, _ = name_file(file)
+    if kind is None:
+        raise ValueError(f"{file} is neither the file of OSEDiff nor of PiSA-SR; of others, name the folder")
+    if sd is None:
+        raise ValueError(f"{file} adapts Stable Diffusion: name that too, with --sd")
+    read = (read_osediff if kind is OSEDIFF else read_pisasr)(file, StableDiffusion(sd))
+    return Networks(read.vae, read.unet, read.semantic, read.unet_lora, read.vae_lora)
+
+
 def compare_tensors(model: Path, networks: Networks) -> Iterator[Difference]:
     """Compare every tensor of the VAE and the UNet, and yield the worst of each network.
 
@@ -81,11 +117,14 @@ def compare_tensors(model: Path, networks: Networks) -> Iterator[Difference]:
         FileNotFoundError: a file is missing.
         ValueError: the two do not hold the same tensors.
     """
-    yield _worst(model / "vae", read_safetensors(model / "vae" / WEIGHTS), networks.vae.tensors)
+    vae = fuse(networks.vae.tensors, networks.vae_lora)
+    yield _worst(model / "vae", read_safetensors(model / "vae" / WEIGHTS), vae)
     held, lora = read_safetensors(model / "unet" / WEIGHTS), read_branches(model)
     kept_apart = bool(lora) and bool(networks.lora)
-    theirs = networks.unet.tensors if kept_apart else fuse(networks.unet.tensors, networks.lora)
-    yield _worst(model / "unet", held if kept_apart else fuse(held, lora), theirs)
+    theirs = fuse(networks.unet.tensors, networks.unet_lora)
+    yield _worst(
+        model / "unet", held if kept_apart else fuse(held, lora), theirs if kept_apart else fuse(theirs, networks.lora)
+    )
     if kept_apart:
         yield _worst(model / LORA, _halves(lora), _halves(networks.lora))
 
@@ -170,7 +209,8 @@ class _Reference:
         self._torch = torch
         self._vae = self._load(diffusers.AutoencoderKL, networks.vae)
         self._unet = self._load(diffusers.UNet2DConditionModel, networks.unet)
-        self._add_lora(networks.lora)
+        self._add_lora(self._vae, networks.vae_lora)
+        self._add_lora(self._unet, networks.unet_lora, networks.lora)
         self._factor = networks.vae.config.scaling_factor
         self._step = step
         self._prompt = torch.from_numpy(prompt)[None]
@@ -185,18 +225,26 @@ class _Reference:
         network.load_state_dict(state, strict=True, assign=True)
         return network.eval()
 
-    def _add_lora(self, lora: Branches) -> None:
-        if not lora:
-            return
+    def _add_lora(self, network: Any, *adapters: Branches) -> None:
+        """Let PEFT add every adapter to the network."""
+        used = {f"adapter_{number}": lora for number, lora in enumerate(adapters) if lora}
+        for name, lora in used.items():
+            self._add_adapter(network, name, lora)
+        for module in {module for lora in used.values() for module in lora}:
+            network.get_submodule(module).set_adapter([name for name, lora in used.items() if module in lora])
+
+    def _add_adapter(self, network: Any, name: str, lora: Branches) -> None:
         from peft import LoraConfig, inject_adapter_in_model
 
         ((rank, alpha),) = {(len(branch.a), branch.alpha) for branch in lora.values()}
         settings: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": list(lora)}
-        inject_adapter_in_model(LoraConfig(**settings), self._unet)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what is wanted
+            inject_adapter_in_model(LoraConfig(**settings), network, name)
         for module, branch in lora.items():
-            layer = self._unet.get_submodule(module)
+            layer = network.get_submodule(module)
             for half, array in ((layer.lora_A, branch.a), (layer.lora_B, branch.b)):
-                half["default"].weight.data = self._torch.from_numpy(np.array(array, np.float32))
+                half[name].weight.data = self._torch.from_numpy(np.array(array, np.float32))
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         return self._run(lambda image: self._vae.encode(image).latent_dist.mean, x)

@@ -76,12 +76,12 @@ MAY_IMPORT = {
     "configs": ("data", "losses", "models", "stages", "train.config"),
     "benchmarks": (
         *("tvt_jax", "data", "evaluation", "files", "inference", "metrics", "model_folder", "models", "pixels"),
-        *("stages", "train", "configs", "diffusion"),
+        *("stages", "train", "configs", "diffusion", "convert", "hub", "place"),
     ),
     "tools": ("tvt_jax", "data", "files", "model_folder", "train.config", "configs"),
     "proofs": (
         *("benchmarks", "convert", "convert.verify", "data", "inference", "losses", "model_folder", "models"),
-        *("pixels", "stages", "tensors", "tokenizer", "train", "train.state", "unet_lora"),
+        *("pixels", "stages", "tensors", "tokenizer", "train", "train.state", "unet_lora", "tagger_folder"),
     ),
 }
 

@@ -9,11 +9,11 @@ PLACE/data, PLACE/models and PLACE/runs.
 from dataclasses import replace
 
 from configs.places import SOURCES
-from configs.sd21 import adapt, adapt_further, decoder, encoder
+from configs.sd21 import adapt, adapt_further, decoder, encoder, osediff
 from tvt_jax.data.pipeline import DataConfig
 from tvt_jax.train.config import TrainConfig
 
-STAGES = {"decoder": decoder, "encoder": encoder, "adapt": adapt, "adapt_further": adapt_further}
+STAGES = {"decoder": decoder, "encoder": encoder, "adapt": adapt, "adapt_further": adapt_further, "osediff": osediff}
 
 
 def config(name: str) -> TrainConfig:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import inference
+from tests.convert.small import UNET, VAE, VAE_D4
 
 TINY = Path(inference.ROOT) / "tvt_jax" / "pretrained" / "tiny"
 
@@ -18,6 +19,16 @@ def test_both_make_the_same_picture(tmp_path: Path):
     for figures in result["figures"].values():
         assert all(figure > 0 for figure in figures.values())
         assert figures["whole"] >= sum(figures[part] for part in inference.PARTS) * 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["osediff", "pisasr", "tvt-without-attention"])
+def test_both_run_each_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: inference.Method):
+    """As the card says, at small size."""
+    vae = VAE_D4 if method == "tvt-without-attention" else VAE
+    monkeypatch.setitem(inference.METHODS, method, (vae, UNET, inference.METHODS[method][2]))
+    result = inference.measure(inference.Options(work=tmp_path, method=method, side=8, rounds=1))
+    assert result["model"] == method and result["difference"] < 1e-4
 
 
 def test_the_fastest_round_counts():

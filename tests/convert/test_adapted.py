@@ -12,7 +12,7 @@ from convert.__main__ import main
 from convert.adapters import layers_of
 from convert.to_model import import_osediff, import_pisasr
 from convert.to_torch import export_diffusers
-from convert.verify import compare_outputs, read_networks
+from convert.verify import compare_outputs, compare_tensors, read_networks
 from tests.convert.adapted import osediff, pisasr, use
 from tvt_jax.diffusion import NoiseSchedule, restore_latent
 from tvt_jax.model_folder import read_card, read_model
@@ -130,6 +130,73 @@ def test_a_look_inside_names_both(sd, tmp_path, capsys):
 def test_at_full_size_as_many_layers_as_published_have_lora():
     vae, unet = tensor_shapes(AutoencoderKLConfig()), tensor_shapes(UNet2DConditionConfig())
     assert len(layers_of(unet)) == 258 and len(layers_of(vae, ("encoder.", "quant_conv."))) == 32
+
+
+def verified(capsys, *words):
+    """The exit status, and what was compared with its largest difference."""
+    status = main(["verify", *map(str, words)])
+    told = [line.partition(": largest difference ") for line in capsys.readouterr().out.splitlines()]
+    return status, {what.rpartition(", ")[0] or what: float(figure.split(",")[0]) for what, _, figure in told if figure}
+
+
+METHODS = [(osediff, import_osediff, ("vae", "unet")), (pisasr, import_pisasr, ("vae", "unet", "unet_lora"))]
+
+
+@pytest.mark.parametrize(("write", "take_in", "parts"), METHODS, ids=["osediff", "pisasr"])
+def test_verify_compares_every_tensor(sd, capsys, tmp_path, write, take_in, parts):
+    file, model = tmp_path / "file.pkl", tmp_path / "model"
+    write(sd, file)
+    take_in(file, sd, model)
+    words = ("--model", model, "--reference", file, "--sd", sd)
+    status, found = verified(capsys, *words)
+    assert status == 0 and set(found.values()) == {0.0}
+    assert [name.split(", ")[0] for name in found] == [*parts]
+    # One number of the file's last LoRA is another.
+    content = torch.load(file)
+    tensors = content["state_dict_unet"]
+    name = [name for name in tensors if "lora_B" in name][-1]
+    tensors[name].view(-1)[0] += 0.25
+    torch.save(content, file)
+    status, found = verified(capsys, *words)
+    *others, changed = found.values()
+    assert status == 1 and set(others) == {0.0} and changed > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("write", "take_in", "parts"), METHODS, ids=["osediff", "pisasr"])
+def test_verify_compares_with_what_peft_makes_of_a_photo(sd, photo, capsys, tmp_path, write, take_in, parts):
+    file, model = tmp_path / "file.pkl", tmp_path / "model"
+    write(sd, file)
+    take_in(file, sd, model)
+    words = ("--model", model, "--reference", file, "--sd", sd, "--photo", photo, "--side", 32)
+    status, found = verified(capsys, *words)
+    assert status == 0
+    assert list(found)[len(parts) :] == ["encode", "unet", "decode", "restoration", "text encoder"]
+
+
+def test_verify_counts_the_tensors_of_both_networks(sd, tmp_path):
+    osediff(sd, tmp_path / "o.pkl")
+    import_osediff(tmp_path / "o.pkl", sd, tmp_path / "model")
+    folder = read_model(tmp_path / "model")
+    for network, held in (("vae", folder.vae_config), ("unet", folder.unet_config)):
+        (told,) = [
+            difference.what
+            for difference in compare_tensors(tmp_path / "model", read_networks(tmp_path / "o.pkl", sd))
+            if difference.what.startswith(f"{network}, ")
+        ]
+        assert told.startswith(f"{network}, {len(tensor_shapes(held))} tensors, ")
+
+
+def test_verify_says_what_it_needs(sd, tmp_path):
+    osediff(sd, tmp_path / "o.pkl")
+    torch.save({"a": torch.zeros(3)}, tmp_path / "other.pkl")
+    for reference, base, says in (
+        ("o.pkl", None, r"o\.pkl adapts Stable Diffusion: name that too, with --sd"),
+        ("other.pkl", sd, r"other\.pkl is neither the file of OSEDiff nor of PiSA-SR"),
+        ("sd", sd, "--sd goes with the file of OSEDiff or PiSA-SR"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            read_networks(tmp_path / reference, base)
 
 
 def in_unet(change):

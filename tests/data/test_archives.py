@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 import tvt_jax.data.archives as archives
 from tvt_jax.data.prepare import PrepareConfig, prepare
-from tvt_jax.data.sources import open_source
+from tvt_jax.data.sources import distinct_texts, open_source
 
 GENERATOR = np.random.default_rng(0)
 PIXELS = [GENERATOR.integers(0, 256, (24, 20, 3), np.uint8) for _ in range(4)]
@@ -102,6 +102,83 @@ def test_parquet_gives_the_tiles_of_the_folder(tmp_path: Path, rows: list[Any], 
     assert told(tmp_path / "tar") == told(tmp_path / "parquet")
     for one, two in zip(tiles(tmp_path / "tar"), tiles(tmp_path / "parquet"), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def described(images: Path) -> dict[str, str]:
+    """The text of each tile, by the grey level of its first pixel."""
+    source = open_source(config(images).out, described=True)
+    found = [source[index] for index in range(len(source))]
+    return {str(item.item[0, 0, 0]): item.text for item in found}  # type: ignore[union-attr]
+
+
+def grey(level: int) -> bytes:
+    return png(np.full((16, 16, 3), level, np.uint8))
+
+
+TEXTS = {"10": "a dog, a ball", "60": "snow", "110": "", "160": "snow"}
+
+
+def test_texts_in_tar_are_kept(tmp_path: Path):
+    """Before or after the image, in either file; those of another key, in a hidden member or a link are none of it."""
+    first = [
+        member("a.jpg", grey(10)),
+        member("a.json", b"{}"),
+        member("a.txt", b"a dog,\n a ball"),
+        member("b.x.png", grey(60)),
+        member("b.txt", b"snow"),
+        member("in/b.png", grey(110)),
+    ]
+    second = [
+        member("d.txt", b"snow"),
+        member("d.png", grey(160)),
+        member("in/d.txt", b"of nothing"),
+        member("e.png", grey(210)),
+        member(".e.txt", b"hidden"),
+    ]
+    link = member("e.txt", type=tarfile.SYMTYPE, linkname="d.txt")
+    write_tar(tmp_path / "tar/0.tar", first)
+    write_tar(tmp_path / "tar/1.tar", [*second, link])
+    manifest = prepare(config(tmp_path / "tar", minimum_detail=0.0))
+    assert manifest and manifest["texts"] == ["", "a dog, a ball", "snow"]
+    assert described(tmp_path / "tar") == TEXTS | {"210": ""}
+    assert distinct_texts(config(tmp_path / "tar").out) == set(manifest["texts"])
+    # Shards give the same, and so does a second time.
+    for shard in ("1/2", "0/2"):
+        theirs = prepare(config(tmp_path / "tar", minimum_detail=0.0, shard=shard))
+        assert theirs == manifest
+
+
+def test_texts_before_the_damage_of_a_tar_are_kept(tmp_path: Path):
+    path = write_tar(tmp_path / "tar/a.tar", [member("1.png", grey(10)), member("1.txt", b"a"), member("2.png", b"")])
+    path.write_bytes(path.read_bytes().replace(b"2.png", b"X.png", 1))
+    prepare(config(tmp_path / "tar", minimum_detail=0.0))
+    assert described(tmp_path / "tar") == {"10": "a"}
+
+
+def test_a_column_of_texts_is_kept_where_it_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = write_parquet(tmp_path / "rows/0.parquet", [struct(grey(int(level))) for level in TEXTS])
+    table = parquet.read_table(path).append_column("caption", [[*[*TEXTS.values()][:2], None, "snow"]])
+    parquet.write_table(table, path)
+    manifest = prepare(config(tmp_path / "rows", minimum_detail=0.0))
+    assert manifest and "texts" not in manifest
+    assert "the column caption is left out: --text-column caption keeps it" in caplog.text
+    with pytest.raises(FileExistsError, match="holds tiles of other photos, texts or settings"):
+        prepare(config(tmp_path / "rows", minimum_detail=0.0, text_column="caption"))
+    out = tmp_path / "other"
+    manifest = prepare(replace(config(tmp_path / "rows", minimum_detail=0.0, text_column="caption"), out=out))
+    assert manifest and manifest["texts"] == sorted(set(TEXTS.values()))
+    out.rename(config(tmp_path / "more").out)
+    assert described(tmp_path / "more") == TEXTS
+
+
+def test_a_column_that_holds_no_texts_is_told(tmp_path: Path):
+    write_parquet(tmp_path / "rows/0.parquet", PHOTOS)
+    write_tar(tmp_path / "rows/1.tar", [member("0.png", PHOTOS[0])])
+    counts, (message,) = told(tmp_path / "rows", text_column="label")
+    assert counts["photos"] == 1 and "0.parquet: the column label holds int64, not text" in message
+    (tmp_path / "rows/0.parquet").unlink()
+    with pytest.raises(ValueError, match=r"text_column label is for Parquet files, and .*rows holds none"):
+        prepare(config(tmp_path / "rows", text_column="label"))
 
 
 def test_tiles_say_where_they_come_from(tmp_path: Path):
@@ -246,7 +323,7 @@ def test_a_read_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
     file = BrokenFile((tmp_path / name).read_bytes())
     monkeypatch.setattr(Path, "open", lambda *_: file)
     with pytest.raises(OSError, match="broken disk"):
-        list(archives.photos_in(tmp_path / name, tmp_path, "image"))
+        list(archives.photos_in(tmp_path / name, tmp_path, archives.Columns("image")))
 
 
 class BrokenFile(io.BytesIO):

@@ -14,6 +14,7 @@ import tvt_jax
 from tests.buckets import bucket  # noqa: F401
 from tvt_jax.data.pipeline import DataConfig, make_iterator
 from tvt_jax.data.prepare import PrepareConfig, prepare
+from tvt_jax.data.sources import distinct_texts
 from tvt_jax.files import files_below
 from tvt_jax.inference.mark import fingerprint
 from tvt_jax.inference.upscaler import PRETRAINED
@@ -128,3 +129,12 @@ def test_beams_workers_read_and_write_a_bucket(bucket, photos):  # noqa: F811
         for out in (photos / "tiles", place(f"{bucket}/beam/tiles"))
     )
     assert here == there != {}
+
+
+def test_a_table_of_texts_is_read_in_a_bucket(bucket, photos):  # noqa: F811
+    (photos / "hr" / "metadata.csv").write_text("file_name,text\n0.png,a dog\n2.png,snow\n")
+    upload(photos / "hr", f"{bucket}/described")
+    assert distinct_texts(f"{bucket}/described") == {"a dog", "", "snow"}
+    config = PrepareConfig(images=place(f"{bucket}/described"), out=photos / "tiles", crop=24, stride=24)
+    manifest = prepare(config)
+    assert manifest and manifest["texts"] == ["", "a dog", "snow"]

@@ -57,3 +57,23 @@ def test_it_goes_on_where_it_was_cut_off(monkeypatch, images, tagger):
     assert sorted(seen) == ["a.bmp", "b.png", "c.png", "d.png"]
     assert texts(images)["a.png.txt"] == "by hand\n"
     assert caption.caption(CaptionConfig(tagger=tagger, images=images, batch=3)) == (0, [])
+
+
+def test_shards_share_the_pictures_and_go_on(images, tagger):
+    """Whoever is done first, each picture is tagged by one shard alone, also where some have their text."""
+    (images / "bad.png").unlink()
+    shards = [CaptionConfig(tagger=tagger, images=images, batch=2, shard=f"{i}/2") for i in range(2)]
+    assert caption.caption(shards[1]) == (2, [])
+    assert set(texts(images)) == {"a.png.txt", "in/c.png.txt"}
+    assert caption.caption(shards[0]) == (3, [])
+    assert [caption.caption(shard) for shard in shards] == [(0, []), (0, [])]
+    apart = texts(images)
+    for path in images.rglob("*.txt"):
+        path.unlink()
+    caption.caption(CaptionConfig(tagger=tagger, images=images, batch=2))
+    assert texts(images) == apart
+
+
+def test_a_shard_that_is_none_is_refused(images, tagger):
+    with pytest.raises(ValueError, match="shard 2/2 must be I/N, with I from 0 to N - 1"):
+        CaptionConfig(tagger=tagger, images=images, shard="2/2")

@@ -202,12 +202,33 @@ def test_shards_give_the_same_tiles_with_texts(images, tmp_path):
     assert len(features) == len(TEXTS) and all('"text"' in told for told in features)
 
 
-def test_beside_the_photos_of_a_list_no_texts_are_read(images, store, tmp_path):
+def test_beside_the_photos_of_a_list_no_texts_are_read(images, store, tmp_path, caplog):
     (tmp_path / "list.txt").write_text("images/a.jpg\nimages/b.png\n")
     with pytest.raises(ValueError, match=r"list\.txt is no folder on this machine, and only there are texts read"):
         make_iterator(config_of(tmp_path / "list.txt", store), 0)
     config = PrepareConfig(images=tmp_path / "list.txt", out=tmp_path / "tiles", crop=20, stride=20, minimum_detail=0.0)
     assert "texts" not in prepare(config)
+    assert "list.txt are left out, such as that of" in caplog.text and "images/a.jpg: of a list" in caplog.text
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+def test_a_table_beside_a_list_is_read(images, store, tmp_path, tiles):
+    """And nothing else; `a.jpg` has a text of its own, which the table does not know."""
+    path = tmp_path / "list.txt"
+    path.write_text("images/a.jpg\nimages/b.png\nimages/in/c.png\n")
+    (tmp_path / "metadata.csv").write_text("file_name,text\nimages/b.png,snow\nimages/in/c.png,by hand\n")
+    if tiles:
+        out = tmp_path / "tiles"
+        config = PrepareConfig(images=path, out=out, crop=20, stride=20, minimum_detail=0.0)
+        before = prepare(config)
+        assert before["texts"] == ["", "by hand", "snow"]
+        path = out
+    pairs = {pair for batch in take(config_of(path, store), 6) for pair in said(batch)}
+    assert pairs == {(10, number("")), (60, number("snow")), (110, number("by hand"))}
+    if tiles:
+        (tmp_path / "metadata.csv").write_text("file_name,text\nimages/b.png,ice\n")
+        with pytest.raises(FileExistsError, match="holds tiles of other photos, texts or settings"):
+            prepare(config)
 
 
 def test_a_name_too_long_to_have_a_text_has_none(images):

@@ -1,6 +1,7 @@
 """RAM put together from transformers' modules, and the weights of one in the published checkpoint's names."""
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -47,11 +48,13 @@ def random_ram(config: TaggerConfig, seed: int = 0) -> dict[str, np.ndarray]:
     return {name: draw(name, shape) for name, shape in tensor_shapes(config).items()}
 
 
-def swin_model(tensors: dict[str, torch.Tensor], config: swin.SwinConfig) -> SwinModel:
+def swin_model(
+    tensors: dict[str, torch.Tensor], config: swin.SwinConfig, dtype: torch.dtype = torch.float64
+) -> SwinModel:
     """Give transformers' Swin with the tensors of a published `visual_encoder`."""
     options = {name: getattr(config, name) for name in config.__dataclass_fields__}
     options |= {"depths": list(config.depths), "num_heads": list(config.num_heads), "drop_path_rate": 0.0}
-    network = SwinModel(SwinConfig(layer_norm_eps=1e-5, hidden_act="gelu", **options)).double().eval()
+    network = SwinModel(SwinConfig(layer_norm_eps=1e-5, hidden_act="gelu", **options)).to(dtype).eval()
     renamed = {}
     for name, tensor in tensors.items():
         name = name.removeprefix("visual_encoder.")
@@ -74,7 +77,9 @@ def image_tokens(network: SwinModel, images: torch.Tensor) -> torch.Tensor:
     return torch.cat([output.pooler_output[:, None], output.last_hidden_state], 1)
 
 
-def blip_layer(ram: dict[str, torch.Tensor], config: TaggerConfig, index: int) -> dict[str, torch.nn.Module]:
+def blip_layer(
+    ram: dict[str, torch.Tensor], config: TaggerConfig, index: int, dtype: torch.dtype = torch.float64
+) -> dict[str, torch.nn.Module]:
     """Give the parts of BLIP's text layer that RAM's decoder keeps, with its tensors."""
     options = BlipTextConfig(
         hidden_size=config.hidden_size,
@@ -93,7 +98,7 @@ def blip_layer(ram: dict[str, torch.Tensor], config: TaggerConfig, index: int) -
     for name, part in parts.items():
         prefix = f"tagging_head.encoder.layer.{index}.{name}."
         part.load_state_dict({key.removeprefix(prefix): x for key, x in ram.items() if key.startswith(prefix)})
-        part.double().eval()
+        part.to(dtype).eval()
     return parts
 
 
@@ -104,15 +109,25 @@ def run_blip_layer(parts: dict[str, torch.nn.Module], tags: torch.Tensor, image:
     return parts["output"](parts["intermediate"](attended), attended)
 
 
-@torch.no_grad()
 def tag_logits(tensors: dict[str, np.ndarray], images: np.ndarray, config: TaggerConfig) -> np.ndarray:
     """Run RAM in float64 on normalised images (b h w 3)."""
-    ram = {name: torch.tensor(tensor).double() for name, tensor in tensors.items()}
-    encoder = swin_model({k: x for k, x in ram.items() if k.startswith("visual_encoder.")}, config.swin)
-    tokens = image_tokens(encoder, torch.tensor(images).double().permute(0, 3, 1, 2))
-    image = F.linear(tokens, ram["image_proj.weight"], ram["image_proj.bias"])
-    tags = F.relu(F.linear(ram["label_embed"], ram["wordvec_proj.weight"], ram["wordvec_proj.bias"]))
-    tags = tags[None].expand(len(images), -1, -1)
-    for index in range(config.num_hidden_layers):
-        tags = run_blip_layer(blip_layer(ram, config, index), tags, image)
-    return F.linear(tags, ram["fc.weight"], ram["fc.bias"])[..., 0].numpy()
+    return network({name: torch.tensor(tensor).double() for name, tensor in tensors.items()}, config)(images)
+
+
+def network(ram: dict[str, torch.Tensor], config: TaggerConfig) -> Callable[[np.ndarray], np.ndarray]:
+    """Build RAM in the precision of its tensors; it takes normalised images (b h w 3)."""
+    dtype = ram["fc.weight"].dtype
+    encoder = swin_model({k: x for k, x in ram.items() if k.startswith("visual_encoder.")}, config.swin, dtype)
+    layers = [blip_layer(ram, config, index, dtype) for index in range(config.num_hidden_layers)]
+
+    @torch.no_grad()
+    def run(images: np.ndarray) -> np.ndarray:
+        tokens = image_tokens(encoder, torch.tensor(images).to(dtype).permute(0, 3, 1, 2))
+        image = F.linear(tokens, ram["image_proj.weight"], ram["image_proj.bias"])
+        tags = F.relu(F.linear(ram["label_embed"], ram["wordvec_proj.weight"], ram["wordvec_proj.bias"]))
+        tags = tags[None].expand(len(images), -1, -1)
+        for layer in layers:
+            tags = run_blip_layer(layer, tags, image)
+        return F.linear(tags, ram["fc.weight"], ram["fc.bias"])[..., 0].numpy()
+
+    return run

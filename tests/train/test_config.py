@@ -206,7 +206,7 @@ def test_an_argument_may_be_a_place(file):
 def test_the_full_size_stages_are_found_below_a_place():
     """Each stage starts from the model of the one before, in its own workdir, and nothing lies elsewhere."""
     for root in ("gs://bucket", "/mnt/shared"):
-        for name in ("decoder", "encoder", "adapt"):
+        for name in ("osediff", "decoder", "encoder", "adapt"):
             config = load_config(f"{ROOT / 'configs' / 'sd21' / 'rooted.py'}:{root}/{name}")
             plain = load_config(ROOT / "configs" / "sd21" / f"{name}.py")
             changed = differences(to_json(plain), to_json(config))

@@ -1,6 +1,7 @@
 """Write what is in each picture of a folder beside it, as tags: FILE.jpg.txt for FILE.jpg.
 
     python -m tvt_jax.data.caption --tagger TAGGER --images DIR
+    python -m tvt_jax.data.caption --tagger TAGGER --images DIR --shard 0/4      # on each of four machines, up to 3/4
 
 The same command goes on where it was cut off: a picture that has its text is passed by.
 """
@@ -16,6 +17,7 @@ import tyro
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from tvt_jax.data.shard import parse_shard
 from tvt_jax.data.sources import UnreadableImageError, list_images, read_image
 from tvt_jax.data.texts import text_file
 from tvt_jax.files import write_whole
@@ -31,15 +33,18 @@ class CaptionConfig:
         tagger: Tagger folder, or hf://OWNER/NAME.
         images: Folder tree of pictures, tagged as they are, at their own size.
         batch: Pictures that are tagged together.
+        shard: I/N, to tag the pictures I, I + N, I + 2 N and so on of all, while others tag the rest.
     """
 
     tagger: Path
     images: Path
     batch: int = 8
+    shard: str = "0/1"
 
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise ValueError(f"batch {self.batch} must be 1 or more")
+        parse_shard(self.shard)
 
 
 def caption(config: CaptionConfig) -> tuple[int, list[str]]:
@@ -48,7 +53,8 @@ def caption(config: CaptionConfig) -> tuple[int, list[str]]:
     Raises:
         FileNotFoundError: there is no tagger, or no picture.
     """
-    todo = [path for path in list_images(config.images) if not text_file(path).exists()]
+    mine = list_images(config.images)[parse_shard(config.shard)]
+    todo = [path for path in mine if not text_file(path).exists()]
     tag = Tagger(read_tagger(config.tagger))
     failures: list[str] = []
     written = 0

@@ -1,33 +1,41 @@
 """What to prepare, part by part: photos below a folder or in a list, or archives of them."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tvt_jax.data.archives import ARCHIVE_SUFFIXES, Photo, check_parquet, photos_in
+from tvt_jax.data.archives import ARCHIVE_SUFFIXES, Columns, Photo, check_parquet, photos_in
 from tvt_jax.data.listing import ImageList
-from tvt_jax.data.sources import IMAGE_SUFFIXES, UnreadableImageError, images_at, is_image, read_image
-from tvt_jax.data.texts import Texts
+from tvt_jax.data.sources import IMAGE_SUFFIXES, UnreadableImageError, images_at, is_image, one_line, read_image
+from tvt_jax.data.texts import TABLE, Texts, has_texts, text_file
 from tvt_jax.files import sizes
 from tvt_jax.place import Place
 
+logger = logging.getLogger(__name__)
+
 
 class Part(NamedTuple):
-    """Photos whose tiles are written together: some of the files, or one archive; `texts` where any photo has one."""
+    """Photos whose tiles are written together: some of the files, or one archive.
+
+    `texts` are those beside files, where any photo has one; an archive has its own. `described` says whether there may
+    be any, in any part.
+    """
 
     root: Place
     files: Sequence[Place]
     first: int
     end: int
-    column: str
+    columns: Columns
     texts: Texts | None
+    described: bool
 
     def photos(self) -> Iterator[Photo]:
         """Read them one after the other."""
         for file in self.files[self.first : self.end]:
             if _is_archive(file):
-                yield from photos_in(file, self.root, self.column)
+                yield from photos_in(file, self.root, self.columns)
             else:
                 yield _photo(file, self.root, self.texts)
 
@@ -40,25 +48,53 @@ class Photos(NamedTuple):
     texts: list[str]
 
 
-def find_photos(images: Place, photos_per_part: int, column: str) -> Photos:
+def find_photos(images: Place, photos_per_part: int, column: str, text_column: str | None = None) -> Photos:
     """List what to prepare, without opening any of it but texts.
 
-    These are read in a folder on this machine: of a list or a bucket too many would have to be asked for.
+    Of a list or a bucket these are read in the table alone: too many files would have to be asked for. That is said.
 
     Raises:
         FileNotFoundError: There is nothing.
-        ValueError: There are both images and archives, or what reads them is not installed.
+        ValueError: There are both images and archives, what reads them is not installed, or a text column is named
+            and there is no Parquet file.
     """
     files = images_at(images, IMAGE_SUFFIXES | ARCHIVE_SUFFIXES)
     archives = [] if isinstance(files, ImageList) else _archives(images, files)
     root = images.parent if isinstance(files, ImageList) else images
     step = 1 if archives else photos_per_part
     starts = range(0, len(files), step)
-    beside = None if archives or isinstance(files, ImageList) or not isinstance(images, Path) else Texts(images)
+    _check_text_column(text_column, archives, images)
+    beside = None if archives else _texts_beside(images, files)
     said = [beside[file] for file in files] if beside else []
     texts = beside if any(said) else None
-    parts = [Part(root, files, start, min(start + step, len(files)), column, texts) for start in starts]
-    return Photos(parts, _fingerprint(root, files, said if texts else []), sorted(set(said)) if texts else [])
+    described = texts is not None or text_column is not None or any(_is_tar(archive) for archive in archives)
+    columns = Columns(column, text_column)
+    parts = [Part(root, files, start, min(start + step, len(files)), columns, texts, described) for start in starts]
+    fingerprint = _fingerprint(root, files, said if texts else [])
+    if archives and described:
+        fingerprint["texts"] = "in archives"  # tiles without are of another kind
+    return Photos(parts, fingerprint, sorted(set(said)) if texts else [])
+
+
+def _check_text_column(text_column: str | None, archives: Sequence[Place], images: Place) -> None:
+    if text_column is not None and all(_is_tar(archive) for archive in archives):
+        raise ValueError(f"text_column {text_column} is for Parquet files, and {images} holds none")
+
+
+def _texts_beside(images: Place, files: Sequence[Place]) -> Texts | None:
+    """Open the texts of photos; of a list or a bucket those of a table, and say so where there are others."""
+    if has_texts(images):
+        return Texts(images)
+    first = files[0]
+    if _exists(text_file(first)) or _exists(first.with_suffix(".txt")):
+        logger.warning(
+            "the texts beside the photos of %s are left out, such as that of %s: of a list or a bucket only the table "
+            "%s beside it is read, with the columns file_name and text",
+            images,
+            one_line(first),
+            TABLE,
+        )
+    return None
 
 
 def _archives(images: Place, files: Sequence[Place]) -> list[Place]:
@@ -73,6 +109,17 @@ def _archives(images: Place, files: Sequence[Place]) -> list[Place]:
     return archives
 
 
+def _exists(file: Place) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # its name is too long
+        return False
+
+
+def _is_tar(file: Place) -> bool:
+    return file.suffix.lower() == ".tar"
+
+
 def _is_archive(file: Place) -> bool:
     return file.suffix.lower() in ARCHIVE_SUFFIXES
 
@@ -80,7 +127,8 @@ def _is_archive(file: Place) -> bool:
 def _fingerprint(root: Place, files: Sequence[Place], texts: list[str]) -> dict[str, int | str]:
     """Count the files and hash their names and sizes, of a list the names alone; and texts, if there are any."""
     if isinstance(files, ImageList):
-        return {"files": len(files), "sha256": files.sha256()}
+        of_list: dict[str, int | str] = {"files": len(files), "sha256": files.sha256()}
+        return {**of_list, "texts": _hash(texts)} if texts else of_list
     names = [str(file.relative_to(root)) for file in files]
     names_and_sizes = list(zip(names, sizes(root, files), strict=True))
     of_files: dict[str, int | str] = {"files": len(files), "sha256": _hash(names_and_sizes)}

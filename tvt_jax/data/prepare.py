@@ -11,7 +11,6 @@ and writes damaged files anew. See docs/data.md.
 import hashlib
 import importlib.util
 import json
-import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ import tyro
 from tqdm import tqdm
 
 from tvt_jax.data.photos import find_photos
+from tvt_jax.data.shard import parse_shard
 from tvt_jax.data.sources import MANIFEST
 from tvt_jax.data.tiles import Cut, write_tiles
 from tvt_jax.files import files_below, whole_folder, write_whole
@@ -45,6 +45,7 @@ class PrepareConfig(Cut):
         photos_per_part: Photos whose tiles are written together: so many are lost at most when the command is cut off.
             Of an archive, all are.
         column: Where a Parquet file has its images: bytes, or Hugging Face's struct of bytes and path.
+        text_column: Where a Parquet file has the images' texts, if they are to be kept.
         shard: I/N, to write the parts I, I + N, I + 2 N and so on, while others write the rest.
         beam: To have all parts written by Apache Beam's workers; its pipeline options.
     """
@@ -53,6 +54,7 @@ class PrepareConfig(Cut):
     out: Path
     photos_per_part: int = 1000
     column: str = "image"
+    text_column: str | None = None
     shard: str = "0/1"
     beam: str | None = None
 
@@ -60,16 +62,17 @@ class PrepareConfig(Cut):
         super().__post_init__()
         if self.photos_per_part < 1:
             raise ValueError(f"photos_per_part {self.photos_per_part} must be positive")
-        shard = re.fullmatch(r"(\d+)/(\d+)", self.shard)
-        if not shard or int(shard[1]) >= int(shard[2]):
-            raise ValueError(f"shard {self.shard} must be I/N, with I from 0 to N - 1")
+        parse_shard(self.shard)
         if self.beam is not None and self.shard != "0/1":
             raise ValueError(f"shard {self.shard} and beam exclude each other: Beam shares out the parts itself")
 
     def settings(self) -> dict[str, Any]:
         """Give what decides on the tiles, beside the photos."""
         who_and_where = ("images", "out", "shard", "beam")
-        return {name: value for name, value in asdict(self).items() if name not in who_and_where}
+        settings = {name: value for name, value in asdict(self).items() if name not in who_and_where}
+        if self.text_column is None:  # as before there were any
+            del settings["text_column"]
+        return settings
 
 
 class Preparation:
@@ -84,7 +87,7 @@ class Preparation:
     def __init__(self, config: PrepareConfig) -> None:
         self._config = config
         self._out = place(config.out)
-        photos = find_photos(place(config.images), config.photos_per_part, config.column)
+        photos = find_photos(place(config.images), config.photos_per_part, config.column, config.text_column)
         self._parts = photos.parts
         self._begun: Manifest = {"settings": config.settings(), "photos": photos.fingerprint}
         if photos.texts:
@@ -137,7 +140,9 @@ class Preparation:
         return json.loads(path.read_text()) if path.exists() else None
 
     def _save(self, counts: dict[str, int], parts: list[dict[str, Any]]) -> Manifest:
-        manifest = {"complete": bool(parts), **self._begun, "counts": counts, "parts": parts}
+        texts = sorted({text for part in parts for text in part.pop("texts", ())})
+        begun = self._begun | ({"texts": texts} if texts else {})
+        manifest = {"complete": bool(parts), **begun, "counts": counts, "parts": parts}
         write_whole(self._out / MANIFEST, json.dumps(manifest, indent=1) + "\n")
         return manifest
 
@@ -161,14 +166,9 @@ def prepare(config: PrepareConfig) -> Manifest | None:
 
         write_parts(asdict(config), len(preparation), config.beam.split())
     else:
-        for number in tqdm(_mine(config.shard, len(preparation)), unit="part", disable=None):
+        for number in tqdm(range(len(preparation))[parse_shard(config.shard)], unit="part", disable=None):
             preparation.write(number)
     return preparation.finish()
-
-
-def _mine(shard: str, parts: int) -> range:
-    first, step = (int(number) for number in shard.split("/"))
-    return range(first, parts, step)
 
 
 def _is_whole(folder: Place) -> bool:

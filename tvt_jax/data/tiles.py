@@ -48,15 +48,17 @@ class Cut:
 def write_tiles(part: Part, cut: Cut, folder: Path) -> dict[str, Any]:
     """Write the tiles of some photos as a TFDS data set, if there are any; return counts and what was unreadable.
 
-    `image` is a PPM (ten times faster to decode than PNG), `name` its origin. Where any photo has a text,
-    each tile has its photo's as `text`. They are written as they come, so that the memory does not grow with the part.
+    `image` is a PPM (ten times faster to decode than PNG), `name` its origin. Where any photo may have a text,
+    each tile has its photo's as `text`, and what is returned the distinct ones of an archive. Tiles are written as they
+    come, so that the memory does not grow with the part.
     """
     # Of no use before, and what only reads a configuration need not wait for it.
     from array_record.python.array_record_module import ArrayRecordWriter
 
     counts: Counter[str] = Counter(photos=0, unreadable=0, tiles=0, flat=0)
     unreadable: list[str] = []
-    features = _features(with_text=part.texts is not None)
+    features = _features(with_text=part.described)
+    texts: set[str] = set()
     serializer = ExampleSerializer(features.get_serialized_info())
     records = folder / _FOLDER / _RECORDS
     records.parent.mkdir(parents=True)
@@ -66,6 +68,7 @@ def write_tiles(part: Part, cut: Cut, folder: Path) -> dict[str, Any]:
         record = message.SerializeToString(deterministic=True)  # else in an order that differs between processes
         writer.write(record)
         size += len(record)
+        texts.add(example.get("text", ""))
         counts["tiles"] += 1
     writer.close()
     if counts["tiles"]:
@@ -73,7 +76,8 @@ def write_tiles(part: Part, cut: Cut, folder: Path) -> dict[str, Any]:
         _write_metadata(records.parent, features, split)
     else:
         shutil.rmtree(folder / "tiles")
-    return {"counts": dict(counts), "unreadable": unreadable}
+    of_archive = {"texts": sorted(texts)} if part.described and part.texts is None else {}
+    return {"counts": dict(counts), "unreadable": unreadable, **of_archive}
 
 
 def _features(with_text: bool) -> tfds.features.FeaturesDict:
@@ -95,7 +99,7 @@ def _tiles(part: Part, cut: Cut, counts: Counter[str], unreadable: list[str]) ->
             tqdm.write(f"skipped: {pixels}", file=sys.stderr)  # print would run into the progress bar
             continue
         counts["photos"] += 1
-        said = {} if part.texts is None else {"text": text}
+        said = {"text": text} if part.described else {}
         for top, left in tile_corners(pixels.shape[:2], cut.crop, cut.stride):
             tile = pixels[top : top + cut.crop, left : left + cut.crop]
             if detail(tile) < cut.minimum_detail:
