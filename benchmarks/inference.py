@@ -104,13 +104,14 @@ def ours(model: Path) -> dict[str, Step]:
     }
 
 
-def pytorch(model: Path) -> dict[str, Step]:
+def pytorch(model: Path, device: str = "cpu", dtype: str = "float32") -> dict[str, Step]:
     """Give the same by diffusers, whose attention is torch's scaled_dot_product_attention."""
     torch, diffusers = (importlib.import_module(name) for name in ("torch", "diffusers"))
     tensors = importlib.import_module("safetensors.torch").load_file(model / "prompt_embedding.safetensors")
-    prompt, t = tensors["prompt"][None], json.loads((model / "tvt.json").read_text())["time_step"]
-    vae = diffusers.AutoencoderKL.from_pretrained(model / "vae").eval()
-    unet = diffusers.UNet2DConditionModel.from_pretrained(model / "unet").eval()
+    where = {"device": device, "dtype": getattr(torch, dtype)}
+    prompt, t = tensors["prompt"][None].to(**where), json.loads((model / "tvt.json").read_text())["time_step"]
+    vae = diffusers.AutoencoderKL.from_pretrained(model / "vae").eval().to(**where)
+    unet = diffusers.UNet2DConditionModel.from_pretrained(model / "unet").eval().to(**where)
     if not vae.config.mid_block_add_attention:  # diffusers' way to say that there is no middle block: do not run it
         for half in (vae.encoder, vae.decoder):
             half.mid_block.forward = lambda x, *_: x
@@ -121,22 +122,23 @@ def pytorch(model: Path) -> dict[str, Step]:
         return (z - (1 - signal) ** 0.5 * unet(z, t, prompt).sample) / signal**0.5
 
     steps: dict[str, Step] = {
-        "encode": lambda x: vae.encode(torch.from_numpy(x).permute(0, 3, 1, 2)).latent_dist.mean * factor,
+        "encode": lambda x: vae.encode(torch.from_numpy(x).to(**where).permute(0, 3, 1, 2)).latent_dist.mean * factor,
         "unet": restore,
         "decode": lambda z: vae.decode(z / factor).sample.permute(0, 2, 3, 1),
     }
     return {part: torch.inference_mode()(step) for part, step in steps.items()}
 
 
-def write_random_model(folder: Path) -> None:
-    """Write a model folder of the release's size with random weights."""
+def write_random_model(folder: Path, vae_config: Any = None, unet_config: Any = None) -> None:
+    """Write a model folder with random weights, of the release's size if no other is given."""
     from configs.sd21.shapes import STUDENT, VAE_D4
     from tvt_jax.model_folder import ModelCard, Network, replaced, write_parts
     from tvt_jax.models.shapes import tensor_shapes
 
-    vae = Network(VAE_D4, random_tensors(tensor_shapes(VAE_D4)))
-    unet = Network(STUDENT, random_tensors(tensor_shapes(STUDENT)))
-    prompts = {"prompt": np.asarray(RandomTensor("prompt", (77, 1024)))}
+    vae_config, unet_config = vae_config or VAE_D4, unet_config or STUDENT
+    vae = Network(vae_config, random_tensors(tensor_shapes(vae_config)))
+    unet = Network(unet_config, random_tensors(tensor_shapes(unet_config)))
+    prompts = {"prompt": np.asarray(RandomTensor("prompt", (77, unet_config.cross_attention_dim)))}
     with replaced(folder) as partial:
         write_parts(partial, ModelCard(), {"vae": vae, "unet": unet}, prompts, "float32")
 

@@ -75,8 +75,8 @@ MAY_IMPORT = {
     "tvt_jax.cli": (),
     "configs": ("data", "losses", "models", "stages", "train.config"),
     "benchmarks": (
-        *("tvt_jax", "data", "evaluation", "files", "inference", "metrics", "model_folder", "models", "pixels"),
-        *("stages", "train", "configs", "diffusion"),
+        *("tvt_jax", "data", "evaluation", "files", "inference", "losses", "metrics", "model_folder", "models"),
+        *("pixels", "stages", "train", "configs", "diffusion"),
     ),
     "tools": ("tvt_jax", "data", "files", "model_folder", "train.config", "configs"),
     "proofs": (
