@@ -1,29 +1,32 @@
 """What each choice of a training run is worth: configurations times seeds, and one table of differences to the base.
 
     python -m benchmarks.ablate configs/ablations/adapt*.py --base configs/ablations/adapt.py --out runs/ablations/adapt
+    python -m benchmarks.ablate ... --jobs 8 --config.steps=1000        eight at a time, each on a device of its own
+    python -m benchmarks.ablate ... --part 0/4                          on the first of four hosts
 
 Every run is a train.py of its own in a workdir of its own, so the same command goes on where it was cut off; a run that
-is done is not started again. The figures are those of the run's last evaluation.
+is done is not started again. The figures are those of the run's last evaluation. One that ends with an error is left
+out of the means, and named. `--config.FIELD=...` changes a field of all configurations.
 """
 
 import json
-import subprocess
+import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tyro
-from scipy.special import stdtrit
 from tyro.conf import Positional
 
 from benchmarks import report
+from benchmarks.ablation_tables import Figures, latex, plot, table
+from benchmarks.processes import Task, run_all
 from tvt_jax.train.config import differences, load_config, to_json
 
 TRAIN = Path(__file__).parents[1] / "train.py"
-Figures = dict[str, dict[str, list[float]]]  # configuration -> metric -> value of each seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,49 +37,109 @@ class Options:
         configs: files that train.py takes.
         base: the one that the others are compared with; the first if left out.
         seeds: each configuration is trained with the seeds 0, 1, and so on, so many of them.
-        out: where the workdirs and the table are kept.
+        jobs: runs at a time; of several, each sees one GPU or TPU chip.
+        part: I/N: train each N-th run from the I-th on, counted from 0; other hosts take the others.
+        out: where the workdirs and the tables are kept; all hosts see it.
     """
 
     configs: Positional[tuple[Path, ...]]
     base: Path | None = None
     seeds: int = 3
+    jobs: int = 1
+    part: str = "0/1"
     out: Path
 
 
-def measure(options: Options) -> Figures:
-    """Train what is not trained yet, every configuration with the first seed first, and return all figures.
+@dataclass(frozen=True)
+class Run:
+    """A configuration with a seed.
+
+    Attributes:
+        config: the file.
+        seed: of the run.
+        workdir: of the run.
+        changes: what the command line changes in the configuration.
+    """
+
+    config: Path
+    seed: int
+    workdir: Path
+    changes: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        """How many it takes."""
+        return load_config(self.config, self.changes).steps
+
+    def check(self) -> None:
+        """Raise ValueError if the configuration is wrong, has no evaluation, or is not its workdir's."""
+        config = load_config(self.config, self.changes)
+        if config.evaluation is None:
+            raise ValueError(f"{self.config} has no evaluation, which the table is made of")
+        started = self.workdir / "config.json"
+        before = json.loads(started.read_text()) if started.is_file() else None
+        if before is not None and (changed := differences(before, to_json(config))):
+            raise ValueError("{} is of another configuration:\n  {}".format(self.workdir, "\n  ".join(changed)))
+
+    def task(self) -> Task:
+        """Give the command that trains it."""
+        words = (sys.executable, TRAIN, f"--config={self.config}", f"--workdir={self.workdir}", *self.changes)
+        return Task(f"{self.config.stem}, seed {self.seed}", tuple(map(str, words)))
+
+
+def plan(options: Options, changes: Sequence[str]) -> dict[str, list[Run]]:
+    """List the runs of each configuration, the base first, a seed after the other.
 
     Raises:
-        ValueError: two configurations have the same name, or a run failed, logs no evaluation, or is of another
-            configuration than its workdir.
+        ValueError: two configurations have the same name, or one is wrong or of another workdir.
     """
     paths = dict.fromkeys([options.base or options.configs[0], *options.configs])
     configs = {path.stem: path for path in paths}
     if len(configs) < len(paths):
         raise ValueError("two configurations have the same file name")
-    figures: Figures = {name: {} for name in configs}
-    for seed in range(options.seeds):
-        for name, path in configs.items():
-            for metric, value in train(path, seed, options.out / name / f"seed_{seed}").items():
-                figures[name].setdefault(metric, []).append(value)
-    return figures
+    runs = {
+        name: [
+            Run(path, seed, options.out / name / f"seed_{seed}", (*changes, f"--config.seed={seed}"))
+            for seed in range(options.seeds)
+        ]
+        for name, path in configs.items()
+    }
+    for each in runs.values():
+        for run in each:
+            run.check()
+    return runs
 
 
-def train(config: Path, seed: int, workdir: Path) -> dict[str, float]:
-    """Train a configuration with a seed, if that is not done, and return its last evaluation."""
-    change = f"--config.seed={seed}"
-    wanted = to_json(load_config(config, [change]))
-    started = workdir / "config.json"
-    if started.is_file() and (changed := differences(json.loads(started.read_text()), wanted)):
-        raise ValueError("{} is of another configuration:\n  {}".format(workdir, "\n  ".join(changed)))
-    if last_evaluation(workdir)[0] < wanted["steps"]:
-        done = subprocess.run([sys.executable, TRAIN, f"--config={config}", f"--workdir={workdir}", change])
-        if done.returncode:
-            raise ValueError(f"{config} with seed {seed} ended with exit status {done.returncode}")
-    step, metrics = last_evaluation(workdir)
-    if step < wanted["steps"]:
-        raise ValueError(f"{workdir} logs no evaluation at its end: {config} has none")
-    return metrics
+def measure(options: Options, changes: Sequence[str] = ()) -> tuple[Figures, list[str]]:
+    """Train what is not trained yet, every configuration with the first seed first; return figures and failures.
+
+    Raises:
+        ValueError: see `plan`; or no run of the base gave figures.
+    """
+    runs = plan(options, changes)
+    index, count = _part(options.part)
+    in_order = [run for together in zip(*runs.values(), strict=True) for run in together]
+    mine = [run for run in in_order[index::count] if last_evaluation(run.workdir)[0] < run.steps]
+    failures = run_all([run.task() for run in mine], options.jobs)
+    figures = {name: _figures(each) for name, each in runs.items()}
+    if not next(iter(figures.values())):
+        reason = f": {failures[0]}" if failures else ", since other hosts train them"
+        raise ValueError(f"no run of {next(iter(figures))} has ended well{reason}")
+    return figures, failures
+
+
+def _part(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/([1-9]\d*)", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise ValueError(f"--part={text} is not of the form I/N, with I from 0 to N - 1")
+    return int(match[1]), int(match[2])
+
+
+def _figures(runs: Sequence[Run]) -> dict[str, list[float | None]]:
+    """Give the metrics of the runs that are done, seed by seed; None for the others."""
+    ends = [metrics if step >= run.steps else {} for run in runs for step, metrics in [last_evaluation(run.workdir)]]
+    names = {name: None for end in ends for name in end}
+    return {name: [end.get(name) for end in ends] for name in names}
 
 
 def last_evaluation(workdir: Path) -> tuple[int, dict[str, float]]:
@@ -86,47 +149,19 @@ def last_evaluation(workdir: Path) -> tuple[int, dict[str, float]]:
     entries = [json.loads(line) for line in lines]
     evaluations = [entry for entry in entries if entry["kind"] == "evaluate"]
     entry: dict[str, Any] = evaluations[-1] if evaluations else {"step": -1}
-    return entry["step"], {name: value for name, value in entry.items() if name not in ("kind", "step", "machine")}
-
-
-def table(figures: Figures) -> str:
-    """Make a table of means over the seeds, with the differences to the first row, seed by seed."""
-    base, *_ = figures.values()
-    # Stages differ in what they measure: what all have in common can be compared.
-    metrics = [metric for metric in base if all(metric in row for row in figures.values())]
-    header = ["", *(title for metric in metrics for title in (metric, "to the base"))]
-    rows = [
-        [name, *(cell for metric in metrics for cell in _cells(row[metric], None if row is base else base[metric]))]
-        for name, row in figures.items()
-    ]
-    return report.markdown(header, rows)
-
-
-def _cells(values: Sequence[float], base: Sequence[float] | None) -> tuple[str, str]:
-    mean = f"{np.mean(values):.{_digits(values)}f}"
-    return mean, "" if base is None else difference(values, base)
-
-
-def difference(values: Sequence[float], base: Sequence[float]) -> str:
-    """Format the mean difference to the base with the 95 % interval of its paired t-test; one seed has none."""
-    more, digits = np.subtract(values, base), _digits(values)
-    mean = f"{more.mean():+.{digits}f}"
-    if len(more) == 1:
-        return mean
-    half = float(stdtrit(len(more) - 1, 0.975)) * more.std(ddof=1) / np.sqrt(len(more))
-    return f"{mean} ({more.mean() - half:+.{digits}f} to {more.mean() + half:+.{digits}f})"
-
-
-def _digits(values: Sequence[float]) -> int:
-    return 1 if abs(np.mean(values)) >= 100 else 4
+    metrics = {name: value for name, value in entry.items() if name not in ("kind", "step", "machine")}
+    return entry["step"], {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def main() -> None:
     """Train, print the table, and write it beside the workdirs."""
-    options = tyro.cli(Options)
-    figures = measure(options)
-    print(table(figures))
-    report.write(options.out / "ablations", figures, table(figures))
+    options, changes = tyro.cli(Options, description=__doc__, return_unknown_args=True)
+    figures, failures = measure(options, changes)
+    text = "\n\n".join([table(figures), *(f"Left out: {failure}" for failure in failures)])
+    print(text)
+    report.write(options.out / "ablations", figures, text)
+    (options.out / "ablations.tex").write_text(latex(figures) + "\n")
+    plot(figures, options.out / "ablations.png")
 
 
 if __name__ == "__main__":

@@ -119,14 +119,15 @@ def ours(model: Path) -> dict[str, Step]:
     }
 
 
-def pytorch(model: Path) -> dict[str, Step]:
+def pytorch(model: Path, device: str = "cpu", dtype: str = "float32") -> dict[str, Step]:
     """Give the same by diffusers, whose attention is torch's scaled_dot_product_attention."""
     torch, diffusers = (importlib.import_module(name) for name in ("torch", "diffusers"))
     tensors = importlib.import_module("safetensors.torch").load_file(model / "prompt_embedding.safetensors")
-    prompt, card = tensors["prompt"][None], json.loads((model / "tvt.json").read_text())
+    where = {"device": device, "dtype": getattr(torch, dtype)}
+    prompt, card = tensors["prompt"][None].to(**where), json.loads((model / "tvt.json").read_text())
     t = card["time_step"]
-    vae = diffusers.AutoencoderKL.from_pretrained(model / "vae").eval()
-    unet = diffusers.UNet2DConditionModel.from_pretrained(model / "unet").eval()
+    vae = diffusers.AutoencoderKL.from_pretrained(model / "vae").eval().to(**where)
+    unet = diffusers.UNet2DConditionModel.from_pretrained(model / "unet").eval().to(**where)
     if not vae.config.mid_block_add_attention:  # diffusers' way to say that there is no middle block: do not run it
         for half in (vae.encoder, vae.decoder):
             half.mid_block.forward = lambda x, *_: x
@@ -140,16 +141,15 @@ def pytorch(model: Path) -> dict[str, Step]:
         return (z - (1 - signal) ** 0.5 * predicted) / signal**0.5
 
     steps: dict[str, Step] = {
-        "encode": lambda x: vae.encode(torch.from_numpy(x).permute(0, 3, 1, 2)).latent_dist.mean * factor,
+        "encode": lambda x: vae.encode(torch.from_numpy(x).to(**where).permute(0, 3, 1, 2)).latent_dist.mean * factor,
         "unet": restore,
         "decode": lambda z: vae.decode(z / factor).sample.permute(0, 2, 3, 1),
     }
     return {part: torch.inference_mode()(step) for part, step in steps.items()}
 
 
-def write_random_model(folder: Path, method: Method = "tvt") -> None:
-    """Write a model folder of a method's size with random weights."""
-    vae, unet, card = METHODS[method]
+def write_random_model(folder: Path, vae: Any, unet: Any, card: ModelCard) -> None:
+    """Write a model folder of two configurations with random weights."""
     networks = {name: Network(x, random_tensors(tensor_shapes(x))) for name, x in (("vae", vae), ("unet", unet))}
     prompts = {"prompt": np.asarray(RandomTensor("prompt", (77, unet.cross_attention_dim)))}
     with replaced(folder) as partial:
@@ -185,7 +185,7 @@ def measure(options: Options) -> dict[str, Any]:
     options.work.mkdir(parents=True, exist_ok=True)
     model = options.model or options.work / options.method
     if not (options.model or model.exists()):
-        write_random_model(model, options.method)
+        write_random_model(model, *METHODS[options.method])
     contenders = {name: start(name, model, options) for name in CONTENDERS}
     rounds = [{name: run(one) for name, one in contenders.items()} for _ in range(1 + options.rounds)]
     for one in contenders.values():

@@ -9,11 +9,7 @@ from typing import Any
 import numpy as np
 
 from convert.layout import Tensors, unwrapped
-<<<<<<< HEAD
-from convert.lora import Branches, check_lora, check_rank, split_lora
-=======
-from convert.lora import Branches, check_lora, fuse, split_lora
->>>>>>> methods
+from convert.lora import Branches, check_lora, check_rank, fuse, split_lora
 from convert.mapped import Refusal, brief, map_file, naming
 from convert.tensors import read_tensors
 from convert.torch_file import is_torch, read_torch

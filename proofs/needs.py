@@ -22,10 +22,10 @@ from tvt_jax.models.shapes import param_shapes
 from tvt_jax.stages.adapt import AdaptStage
 from tvt_jax.train.config import TrainConfig, load_config
 from tvt_jax.train.flops import Flops, count_flops
-from tvt_jax.train.plan import topology_devices
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
 from tvt_jax.train.state import Batch
+from tvt_jax.train.topology import topology_devices
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "tvt_jax.colour": (),
     "tvt_jax.diffusion": (),
     "tvt_jax.compilation_cache": (),
+    "tvt_jax.fingerprint": (),
     "tvt_jax.slider": (),
     "tvt_jax.models": (),
     "tvt_jax.losses": ("models",),
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "tvt_jax.data.encode": ("data", "model_folder", "tokenizer", "hub", "place", "files"),
     "tvt_jax.inference": (
         *("models", "model_folder", "diffusion", "colour", "tokenizer", "tagger", "tagger_folder"),
-        *("hub", "place", "files", "pixels", "compilation_cache"),
+        *("hub", "place", "files", "fingerprint", "pixels", "compilation_cache"),
     ),
     "tvt_jax": ("inference",),
     "convert": ("models", "model_folder", "tagger_folder", "tokenizer", "hub", "diffusion", "tensors", "unet_lora"),
@@ -67,6 +68,7 @@ MAY_IMPORT = {
         "train",
         "place",
         "files",
+        "fingerprint",
         "hub",
         "compilation_cache",
         "slider",
@@ -75,8 +77,8 @@ MAY_IMPORT = {
     "tvt_jax.cli": (),
     "configs": ("data", "losses", "models", "stages", "train.config"),
     "benchmarks": (
-        *("tvt_jax", "data", "evaluation", "files", "inference", "metrics", "model_folder", "models", "pixels"),
-        *("stages", "train", "configs", "diffusion", "convert", "hub", "place"),
+        *("tvt_jax", "data", "evaluation", "files", "inference", "losses", "metrics", "model_folder", "models"),
+        *("pixels", "stages", "train", "configs", "diffusion", "convert", "fingerprint", "hub", "place"),
     ),
     "tools": ("tvt_jax", "data", "files", "model_folder", "train.config", "configs"),
     "proofs": (

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import jax
 
+_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+_OPTIONS = ("jax_disable_most_optimizations",)
+
 
 def enable() -> None:
     """Keep compiled programs in ~/.cache/tvt_jax (XDG_CACHE_HOME is honoured), unless jax is configured otherwise."""
@@ -19,7 +22,7 @@ def enable() -> None:
 
 
 def disable() -> None:
-    """Neither read nor keep compiled programs from now on."""
+    """Neither read nor keep compiled programs from now on: nothing can write a second time what was read."""
     jax.config.update("jax_enable_compilation_cache", False)
     _ask_again()
 
@@ -45,8 +48,8 @@ def _ask_again() -> None:
 
 def settings() -> str:
     """Tell how the compiler was told to work, where that does not show in a program."""
-    told = [f"XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"]
-    return " ".join([*told, *(name for name in ("jax_disable_most_optimizations",) if jax.config.values[name])])
+    told = [f"{name}={os.environ[name]}" for name in _VARIABLES if os.environ.get(name)]
+    return " ".join([*told, *(name for name in _OPTIONS if jax.config.values[name])])
 
 
 def processor() -> str:
@@ -55,8 +58,3 @@ def processor() -> str:
     told = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", file.read_text(), re.MULTILINE) if file.is_file() else None
     features = told[1] if told else platform.processor()
     return f"{platform.machine()} {hashlib.sha256(features.encode()).hexdigest()[:8]}"
-
-
-def environment() -> str:
-    """Tell what a program for this machine's CPU depends on beside its code."""
-    return f"{processor()} {settings()}"

@@ -52,7 +52,7 @@ def test_another_program_is_another_file(folder, monkeypatch):
     scaled(traces)(3, {"x": X}, True)
     scaled(traces)(2, {"x": X[:1]}, True)
     scaled(traces)(2, {"x": X.astype(np.int32)}, True)
-    monkeypatch.setattr(kept, "environment", lambda: "another processor")
+    monkeypatch.setattr(kept, "processor", lambda: "another processor")
     scaled(traces)(2, {"x": X}, True)
     monkeypatch.setattr(kept, "code_fingerprint", lambda parts: "other code")
     scaled(traces)(2, {"x": X}, True)

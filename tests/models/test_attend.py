@@ -15,7 +15,7 @@ from tvt_jax.models import remat
 from tvt_jax.models.attend import attend
 from tvt_jax.models.flash import Tile, flash
 from tvt_jax.train.flops import count_flops
-from tvt_jax.train.plan import topology_devices
+from tvt_jax.train.topology import topology_devices
 
 
 def value_and_gradients(function: Callable, *inputs):

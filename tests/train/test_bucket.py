@@ -171,3 +171,27 @@ def test_stacks_are_written_into_a_bucket(bucket):
 def test_a_bucket_that_is_not_there(bucket, images):
     with pytest.raises(OSError, match=r"the workdir gs://nowhere/run cannot be written: .*; choose another by"):
         loop.train(toy.toy_config(images), place("gs://nowhere/run"))
+
+
+def test_compiled_programs_and_steps_are_kept_there(bucket, images, tmp_path):
+    """The second start takes its programs from the bucket, and adds none; the third takes the saved step."""
+    settings = {"JAX_COMPILATION_CACHE_DIR": f"{bucket}/cache", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    settings |= {"JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1", "TOY_IMAGES": str(images), "JAX_PLATFORMS": "cpu"}
+
+    def run(*words):
+        command = [sys.executable, "train.py", "--config=proofs/toy.py", *words]
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def kept():
+        return {path.name for path in files_below(place(f"{bucket}/cache")) if path.name.endswith("-cache")}
+
+    run(f"--workdir={tmp_path}/first")
+    first = kept()
+    assert any(name.startswith("jit__step") for name in first)
+    run(f"--workdir={tmp_path}/second")
+    assert kept() == first
+    run("--plan=local", f"--save={bucket}/step")
+    out = run(f"--workdir={tmp_path}/third", f"--saved-step={bucket}/step")
+    assert f"read the compiled step from {bucket}/step in" in out

@@ -16,6 +16,7 @@ from tvt_jax.train.config import load_config
 from tvt_jax.train.flops import count_flops
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
+from tvt_jax.train.topology import topology_devices
 
 ROOT = Path(__file__).parents[2]
 
@@ -162,7 +163,7 @@ def test_slices_that_are_not_there(tmp_path):
 )
 def test_each_slice_holds_the_parameters(topology, rows, monkeypatch):
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
-    devices = plan.topology_devices(topology)
+    devices = topology_devices(topology)
     mesh = make_mesh(0, 2, devices)
     assert mesh.devices.shape == (rows, 2)
     assert all(len({device.slice_index for device in row}) == 1 for row in mesh.devices)
@@ -174,7 +175,7 @@ def test_each_slice_holds_the_parameters(topology, rows, monkeypatch):
 def test_each_chip_is_one_device(topology, monkeypatch):
     """Of a v4, too, which has two cores; jax makes a mesh of whole chips only."""
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
-    devices = plan.topology_devices(topology)
+    devices = topology_devices(topology)
     assert make_mesh(0, 2, devices).devices.shape == (2, 2)
     assert chip_of(devices[0]).clock
 
@@ -184,7 +185,7 @@ def test_programs_for_chips_that_are_not_there_are_not_kept(tmp_path):
     """In a process that has kept programs before, for itself; what it keeps of them can't be read again."""
     compile_both = """
 import jax, sys
-from tvt_jax.train.plan import topology_devices
+from tvt_jax.train.topology import topology_devices
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -208,7 +209,7 @@ jax.jit(for_a_chip).lower(jax.ShapeDtypeStruct((8, 128), "float32", sharding=sha
 def test_a_topology_that_nobody_makes(topology, monkeypatch):
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
     with pytest.raises(ValueError, match=f"--plan={topology}: .*names are like v5e:4x4"):
-        plan.topology_devices(topology)
+        topology_devices(topology)
 
 
 def test_full_size_configs_plan_without_any_file():

@@ -66,7 +66,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(images, tmp_path):
         (["--config=proofs/toy.py", "--workdir=w", "--steps=1"], "error: unknown argument '--steps=1'"),
         (
             ["--config=proofs/toy.py", "--workdir=w", "--json"],
-            "error: --find-batch, --quick and --json go with --plan",
+            "error: --find-batch, --quick, --json and --save go with --plan",
         ),
         (["--config=proofs/toy.py", "--workdir=w", "--profile=9"], "error: --profile=9 is not of the form"),
         (["--config=proofs/toy.py", "--workdir=w", "--export"], "error: no checkpoint in w/checkpoints"),

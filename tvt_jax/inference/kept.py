@@ -13,7 +13,7 @@ import jax
 from jax.experimental import serialize_executable
 from jax.stages import Lowered
 
-from tvt_jax.compilation_cache import environment, suspended
+from tvt_jax.compilation_cache import processor, settings, suspended
 from tvt_jax.files import write_whole
 from tvt_jax.fingerprint import RESTORATION_CODE, code_fingerprint
 
@@ -40,7 +40,7 @@ class Kept:
             return self._jitted(*arguments)
         key = (static, tree, *map(jax.typeof, leaves))
         if key not in self._executables:
-            made_of = repr((self._jitted.__name__, key, code_fingerprint(RESTORATION_CODE), environment()))
+            made_of = repr((self._jitted.__name__, key, code_fingerprint(RESTORATION_CODE), processor(), settings()))
             path = folder / f"tvt-{hashlib.sha256(made_of.encode()).hexdigest()}.executable"
             self._executables[key] = _read(path, tree) or _compile(path, self._jitted.lower(*arguments))
         return self._executables[key](*arrays)

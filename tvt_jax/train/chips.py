@@ -2,9 +2,11 @@
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import jax
 
 GIB = 2**30
 
@@ -52,22 +54,26 @@ _TPUS = {
     "TPU v5": Chip(95.0, 459e12, 1.75e9),
     "TPU v6 lite": Chip(32.0, 918e12, 1.75e9),
 }
-_GPU_FLOPS = {
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H200": 989e12,
+# Of a GPU that is there its driver tells the memory.
+GPUS = {
+    "NVIDIA A100-SXM4-40GB": Chip(39.5, 312e12, 0.0),
+    "NVIDIA A100-SXM4-80GB": Chip(79.2, 312e12, 0.0),
+    "NVIDIA H100 PCIe": Chip(79.1, 756e12, 0.0),
+    "NVIDIA H100 80GB HBM3": Chip(79.1, 989e12, 0.0),
+    "NVIDIA H200": Chip(140.9, 989e12, 0.0),
 }
 
 
 def chip_of(device: Any) -> Chip:
-    """Look a device up; of one that is no TPU, its driver tells the memory."""
+    """Look a device up; of one that is no TPU, and is there, its driver tells the memory."""
     if device.device_kind in _TPUS:
         return _TPUS[device.device_kind]
-    statistics = getattr(device, "memory_stats", lambda: None)()
-    memory = (statistics or {}).get("bytes_limit", 0) / GIB
-    return Chip(memory, _GPU_FLOPS.get(device.device_kind, 0.0), 0.0)
+    known = GPUS.get(device.device_kind, Chip(0.0, 0.0, 0.0))
+    try:
+        memory = (device.memory_stats() or {}).get("bytes_limit", 0) / GIB
+    except (AttributeError, jax.errors.JaxRuntimeError):  # a stand-in for one that is not there
+        memory = known.memory
+    return replace(known, memory=memory)
 
 
 def machine_of(devices: int, device: Any) -> str:

@@ -3,6 +3,7 @@
 python train.py --config=configs/tiny/decoder.py --workdir=W [--config.steps=1000]    the same command goes on
 python train.py --config=configs/tiny/decoder.py --workdir=W --export[=best]          a checkpoint's model
 python train.py --config=configs/sd21/adapt.py --plan=v5e:4x4                         will it fit, and how fast?
+python train.py ... --plan=v5e:4x4 --save=FILE    and then    --saved-step=FILE       compile once, on a cheap machine
 
 `tvt train` is the same. Exit status: 0 when trained, 1 on an error, 128 + the signal's number (143 for SIGTERM) when it
 was asked to stop and saved.
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tvt_jax import compilation_cache
-from tvt_jax.place import place
+from tvt_jax.place import Place, place
 from tvt_jax.train import distributed, plan
 from tvt_jax.train.config import load_config
 from tvt_jax.train.loop import export, train
@@ -43,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--plan", metavar="TOPOLOGY", help="compile for a TPU topology such as v5e:4x4, or `local`")
     parser.add_argument("--find-batch", action="store_true", help="with --plan: the largest batch that fits")
     parser.add_argument("--quick", action="store_true", help="with --plan: in minutes, without the time of a step")
+    parser.add_argument("--save", metavar="FILE", help="with --plan: keep the compiled step, for --saved-step")
+    parser.add_argument("--saved-step", metavar="FILE", help="take the step that --save kept, if it is the same")
     parser.add_argument("--json", action="store_true", help="with --plan: print JSON")
     parser.add_argument(
         "--export",
@@ -63,15 +66,29 @@ def execute(arguments: argparse.Namespace, overrides: list[str]) -> int:
         ValueError: the arguments do not go together, or a value makes no sense.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)  # what orbax has to say is said by us
-    if (arguments.find_batch or arguments.quick or arguments.json) and not arguments.plan:
-        raise ValueError("--find-batch, --quick and --json go with --plan")
+    save, saved_step = _steps(arguments)
     workdir = place(arguments.workdir) if arguments.workdir else None
     config = load_config(arguments.config, overrides)
     if workdir is None:
-        return plan.run(config, arguments.plan, arguments.find_batch, arguments.quick, arguments.json)
+        return plan.run(config, arguments.plan, arguments.find_batch, arguments.quick, arguments.json, save)
     distributed.start(arguments)
     if arguments.export:
         export(config, workdir, best=arguments.export == "best")
         return 0
-    stopped_by = train(config, workdir, parse_steps(arguments.profile) if arguments.profile else None)
+    profiled = parse_steps(arguments.profile) if arguments.profile else None
+    stopped_by = train(config, workdir, profiled, saved_step)
     return 128 + stopped_by if stopped_by else 0
+
+
+def _steps(arguments: argparse.Namespace) -> tuple[Place | None, Place | None]:
+    """Check the options of plans and of saved steps; return where the step is saved to, and where it is read from."""
+    if (arguments.find_batch or arguments.quick or arguments.json or arguments.save) and not arguments.plan:
+        raise ValueError("--find-batch, --quick, --json and --save go with --plan")
+    if arguments.save and (arguments.find_batch or arguments.quick):
+        raise ValueError("--save keeps the configuration's step, fully compiled: leave out --find-batch and --quick")
+    save, saved_step = (place(path) if path else None for path in (arguments.save, arguments.saved_step))
+    if saved_step and (arguments.plan or arguments.export):
+        raise ValueError("--saved-step goes with training: leave out --plan and --export")
+    if saved_step and not saved_step.exists():
+        raise ValueError(f"--saved-step={saved_step}: there is no such file; --plan=TOPOLOGY --save=FILE makes one")
+    return save, saved_step

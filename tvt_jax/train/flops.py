@@ -1,8 +1,8 @@
 """Multiplications and additions of a program's matrix products and convolutions, counted in its jaxpr."""
 
 import math
-from collections.abc import Iterable
-from functools import reduce
+from collections.abc import Callable, Iterable
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ class Flops(NamedTuple):
 
     Attributes:
         compiler: of what the compiler makes itself.
-        kernels: of Pallas kernels.
+        kernels: of Pallas kernels, and of cuDNN's attention.
     """
 
     compiler: float
@@ -101,4 +101,18 @@ def of_kernel(equation: Any) -> Flops:
     return Flops(0.0, 2.0 * products * queries.size * keys.shape[-2])
 
 
-OWN = {"dot_general": _of_product, "conv_general_dilated": _of_convolution, "pallas_call": of_kernel}
+def _of_cudnn(equation: Any, products: int) -> Flops:
+    """Count those of cuDNN's attention: of [b n heads d] or [b heads n d], as the equation says."""
+    query, key, *_ = (variable.aval for variable in equation.invars)
+    keys = key.shape[2 if equation.params["layout"] else 1]  # AttentionLayout.BTNH is 0
+    return Flops(0.0, 2.0 * products * query.size * keys)
+
+
+OWN: dict[str, Callable[[Any], Flops]] = {
+    "dot_general": _of_product,
+    "conv_general_dilated": _of_convolution,
+    "pallas_call": of_kernel,
+    # Scores and results; scores again, and the gradients of values, weights, queries and keys.
+    "dot_product_attention_fwd_wrapper": partial(_of_cudnn, products=2),
+    "dot_product_attention_bwd_wrapper": partial(_of_cudnn, products=5),
+}

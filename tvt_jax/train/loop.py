@@ -35,10 +35,10 @@ from tvt_jax.train.workdir import check_shared, check_space, prepare, read_confi
 _AHEAD = 2
 
 
-def train(config: TrainConfig, workdir: Place, profiled: range | None = None) -> int:
+def train(config: TrainConfig, workdir: Place, profiled: range | None = None, saved_step: Place | None = None) -> int:
     """Train until `config.steps`, from the newest checkpoint in the workdir where there is one.
 
-    The steps `profiled` are traced into `workdir/profile`.
+    The steps `profiled` are traced into `workdir/profile`. The file `saved_step` saves compiling, if it holds the same.
 
     At the end `workdir/model` is the trained model folder. Running a finished run again only writes its model, if that
     is missing.
@@ -58,10 +58,17 @@ def train(config: TrainConfig, workdir: Place, profiled: range | None = None) ->
     prepare(workdir)
     check_shared(workdir)
     with locked(workdir) if jax.process_index() == 0 else nullcontext(lambda: None) as check:
-        return _train(config, workdir, profiled, check, clock)
+        return _train(config, workdir, profiled, saved_step, check, clock)
 
 
-def _train(config: TrainConfig, workdir: Place, profiled: range | None, check: Check, clock: Clock) -> int:
+def _train(
+    config: TrainConfig,
+    workdir: Place,
+    profiled: range | None,
+    saved_step: Place | None,
+    check: Check,
+    clock: Clock,
+) -> int:
     before = read_config(workdir)
     program, loaded = _program(config)
     last = newest(workdir / "checkpoints")
@@ -72,7 +79,9 @@ def _train(config: TrainConfig, workdir: Place, profiled: range | None, check: C
         del loaded  # in full precision it can be as large as the state
         if int(state.step) < config.steps:
             try:
-                state, stopped_by = _loop(config, workdir, program, checkpoints, state, host, profiled, clock)
+                state, stopped_by = _loop(
+                    config, workdir, program, checkpoints, state, host, profiled, saved_step, clock
+                )
             except FloatingPointError as error:
                 checkpoints.wait()
                 good = newest(workdir / "checkpoints")
@@ -128,6 +137,7 @@ def _loop(
     state: State,
     host: dict[str, Any],
     profiled: range | None,
+    saved_step: Place | None,
     clock: Clock,
 ) -> tuple[State, int]:
     """Take steps from the state's to the last, or to a stop; return a saved state, and the signal of the stop, or 0."""
@@ -167,7 +177,7 @@ def _loop(
                 batch = program.put(next(data))
             if compiled is None:
                 with clock.during("compiling"), watch.first("step"):
-                    compiled, work = _compile(program, batch)
+                    compiled, work = _compile(program, batch, saved_step)
                     log.compiled(work)
             state, metrics = compiled(state, program.frozen, batch)
             step += 1
@@ -224,12 +234,13 @@ def _evaluate(program: Program, state: State, held_out: list[dict[str, Any]], lo
     return metrics
 
 
-def _compile(program: Program, batch: dict[str, jax.Array]) -> tuple[Any, Work]:
+def _compile(program: Program, batch: dict[str, jax.Array], saved_step: Place | None) -> tuple[Any, Work]:
     begin = time.monotonic()
-    compiled, flops = program.compile_step(batch)
-    print(f"compiled the step in {time.monotonic() - begin:.1f} s", flush=True)
+    step = program.compile_step(batch, saved_step)
+    how = f"read the compiled step from {saved_step}" if step.loaded else "compiled the step"
+    print(f"{how} in {time.monotonic() - begin:.1f} s", flush=True)
     # Of a device of another process nothing can be asked.
-    return compiled, Work(flops, program.mesh.size, chip_of(program.mesh.local_devices[0]).flops)
+    return step.run, Work(step.flops, program.mesh.size, chip_of(program.mesh.local_devices[0]).flops)
 
 
 def _write_model(config: TrainConfig, path: Place, state: State, loaded: Any) -> None:

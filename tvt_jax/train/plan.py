@@ -3,7 +3,6 @@
 import ctypes
 import json
 import math
-import os
 import re
 import sys
 import time
@@ -13,16 +12,22 @@ from typing import Any
 
 import jax
 
+from tvt_jax import compilation_cache
 from tvt_jax.data.pipeline import batch_shapes
+from tvt_jax.place import Place
+from tvt_jax.train import saved_step
 from tvt_jax.train.chips import GIB, Chip, chip_of
 from tvt_jax.train.config import TrainConfig, check_devices
 from tvt_jax.train.flops import count_flops
 from tvt_jax.train.hlo import costs
 from tvt_jax.train.program import Program
 from tvt_jax.train.sharding import make_mesh
+from tvt_jax.train.topology import topology_devices
 
 # What a full plan may take of a quick one's memory: the adapt step at full size takes 1.11 of it on a v5e.
 _FULL_OF_QUICK = 1.125
+# To choose tiles for Triton's products the card must be there to try them; without, some find none.
+_GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,7 @@ class Plan:
         chips: how many.
         batch: images of all chips in a step.
         fits: whether the compiler could place it.
+        at_least: whether memory is a lower bound: what the kernels of GPUs' libraries work in is not counted.
         reason: what the compiler says when it does not fit.
         memory: of the chip.
         arguments: state, frozen parameters and batch.
@@ -41,7 +47,7 @@ class Plan:
         peak: the most at any time.
         flops: of matrix products and convolutions in the step as written, recomputation included.
         compiled_flops: of what the compiler made of it, all arithmetic and work done twice included; products with
-            padding are not, and loops count once.
+            padding are not, and loops count once. 0 for GPUs, whose compiler does not count.
         seconds: of a step, by the compiler's estimate of cycles, and Pallas kernels at what their shapes allow of the
             peak; without waiting for other chips. 0 where it estimates none, and when compiled with little effort.
         utilisation: share of the peak that `flops` in `seconds` are.
@@ -53,6 +59,7 @@ class Plan:
     chips: int
     batch: int
     fits: bool
+    at_least: bool = False
     reason: str = ""
     memory: float = 0.0
     arguments: float = 0.0
@@ -66,55 +73,31 @@ class Plan:
     compile_seconds: float = 0.0
 
 
-def run(config: TrainConfig, topology: str, find_batch: bool, quick: bool, as_json: bool) -> int:
-    """Make and print the plan that `train.py --plan` asks for; return 0 when the step fits, 1 when not."""
+def run(
+    config: TrainConfig, topology: str, find_batch: bool, quick: bool, as_json: bool, save: Place | None = None
+) -> int:
+    """Make and print the plan that `train.py --plan` asks for; return 0 when the step fits, 1 when not.
+
+    Raises:
+        ValueError: the topology is not known, or of GPUs that are not there, with a batch to find or a step to save.
+    """
     devices = topology_devices(topology)
-    plan = largest(config, topology, devices) if find_batch else make_plan(config, topology, devices, quick)
+    if _is_absent_gpu(topology, devices) and (find_batch or save):
+        why = "kernels are chosen on the card itself" if save else "the memory is a lower bound"
+        raise ValueError(f"--plan={topology} with {'--save' if save else '--find-batch'}: {why}; plan there, for local")
+    if save:
+        compilation_cache.disable()
+    plan = largest(config, topology, devices) if find_batch else make_plan(config, topology, devices, quick, save)
     if find_batch and plan.fits and not quick:
         plan = _confirm(config, plan, devices)
     print(json.dumps(asdict(plan), indent=1) if as_json else describe(plan), flush=True)
     return 0 if plan.fits else 1
 
 
-def topology_devices(topology: str) -> list[Any]:
-    """List the devices of a TPU topology, none of which need be there; of `local`, those that are.
-
-    v5e:4x4 is one slice, 2xv5e:4x4 are two, which a slower network joins.
-
-    Raises:
-        ValueError: libtpu is not installed, or does not know the topology.
-    """
-    if topology == "local":
-        return jax.devices()
-    # Neither may libtpu look for a TPU on this machine, nor jax for one to run on.
-    os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost", TPU_STDERR_LOG_LEVEL="3")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # several plans at a time
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
-    jax.config.update("jax_platforms", "cpu")
-    # Nothing can read such a program back without the chip; jax asks for the setting once, so what it found must go.
-    jax.config.update("jax_enable_compilation_cache", False)
-    from jax.experimental import topologies
-    from jax.experimental.compilation_cache import compilation_cache
-
-    compilation_cache.reset_cache()
-
-    # The two cores of a v4 chip are one device wherever jax runs on them; here that must be asked for.
-    slices, _, name = topology.rpartition("xv")
-    name = f"v{name}" if slices else topology
-    cores = {"chip_config_name": "megacore"} if name.startswith("v4") else {}
-    try:
-        options = {"num_slices": int(slices or 1), **cores}
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices)
-    except Exception as error:  # the plug-in raises many types
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(
-            f"--plan={topology}: {first}; names are like v5e:4x4, v5p:2x2x1 and 2xv5e:4x4, or local, and TPUs need "
-            "`pip install 'tvt-jax[tpu]'`"
-        ) from error
-
-
-def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: bool = False) -> Plan:
-    """Compile the step of `config` for these devices and read off what it takes.
+def make_plan(
+    config: TrainConfig, topology: str, devices: list[Any], quick: bool = False, save: Place | None = None
+) -> Plan:
+    """Compile the step of `config` for these devices and read off what it takes; `save` keeps it in that file.
 
     `quick` keeps the compiler from searching for fast kernels: the time is not told then, and memory is about right.
 
@@ -125,17 +108,22 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
     mesh = make_mesh(config.data_shards, config.fsdp_shards, devices)
     check_devices(config, mesh.size)
     program = Program(config, mesh, config.stage.abstract())
-    plan = partial(Plan, topology=topology, chips=mesh.size, batch=config.data.batch)
+    absent_gpu = _is_absent_gpu(topology, devices)
+    plan = partial(Plan, topology=topology, chips=mesh.size, batch=config.data.batch, at_least=absent_gpu)
     chip, begin = chip_of(devices[0]), time.monotonic()
     batch = program.abstract_batch(batch_shapes(config.data))
     traced = program.trace_step(batch)
+    lowered = traced.lower()
+    effort = {"exec_time_optimization_effort": -1.0} if quick else {}
     try:
-        compiled = traced.lower().compile({"exec_time_optimization_effort": -1.0} if quick else None)
+        compiled = lowered.compile(effort | (_GPU_OPTIONS if absent_gpu else {}))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return plan(fits=False, reason=_reason(str(error), topology), memory=chip.memory * GIB)
     seconds = time.monotonic() - begin
+    if save:
+        saved_step.save(save, lowered, compiled, mesh)
     analysis, cost = compiled.memory_analysis(), costs(compiled.as_text())
     arguments, temporaries = float(analysis.argument_size_in_bytes), float(analysis.temp_size_in_bytes)
     peak = arguments + analysis.output_size_in_bytes - analysis.alias_size_in_bytes + temporaries
@@ -149,7 +137,7 @@ def make_plan(config: TrainConfig, topology: str, devices: list[Any], quick: boo
         temporaries=temporaries,
         peak=peak,
         flops=flops,
-        compiled_flops=compiled.cost_analysis()["flops"] + counted.kernels / mesh.size,
+        compiled_flops=0.0 if absent_gpu else compiled.cost_analysis()["flops"] + counted.kernels / mesh.size,
         seconds=predicted,
         utilisation=flops / (predicted * chip.flops) if predicted else 0.0,
         collectives=cost.collectives,
@@ -205,12 +193,14 @@ def describe(plan: Plan) -> str:
     if not plan.fits and not plan.peak:
         return f"{head}\ndoes not fit: {plan.reason}; try more fsdp_shards, remat, accumulation or a smaller batch"
     of = f" of {plan.memory / GIB:.0f}" if plan.memory else ""
+    at_least = "at least " if plan.at_least else ""
+    compiled = f"; as compiled {plan.compiled_flops / 1e12:.2f} T" if plan.compiled_flops else ""
     lines = [
         head,
-        f"memory a chip      {plan.peak / GIB:.2f} GiB{of}: {plan.arguments / GIB:.2f} arguments, "
-        f"{plan.temporaries / GIB:.2f} temporaries",
+        f"memory a chip      {at_least}{plan.peak / GIB:.2f} GiB{of}: "
+        f"{plan.arguments / GIB:.2f} arguments, {plan.temporaries / GIB:.2f} temporaries",
         f"FLOPs              {plan.flops / 1e12:.2f} T a chip, "
-        f"{plan.flops * plan.chips / plan.batch / 1e12:.2f} T an image; as compiled {plan.compiled_flops / 1e12:.2f} T",
+        f"{plan.flops * plan.chips / plan.batch / 1e12:.2f} T an image{compiled}",
     ]
     if plan.seconds:
         lines.append(
@@ -219,8 +209,13 @@ def describe(plan: Plan) -> str:
         )
     for kind, (count, size) in sorted((plan.collectives or {}).items()):
         lines.append(f"{kind:18} {size / 2**20:.0f} MiB in {count:.0f}")
-    lines += [f"compiled in        {plan.compile_seconds:.0f} s", "fits" if plan.fits else "does not fit"]
+    fits = "fits, unless the libraries' kernels need the rest" if plan.at_least else "fits"
+    lines += [f"compiled in        {plan.compile_seconds:.0f} s", fits if plan.fits else "does not fit"]
     return "\n".join(lines)
+
+
+def _is_absent_gpu(topology: str, devices: list[Any]) -> bool:
+    return topology != "local" and devices[0].platform == "gpu"
 
 
 def _with_batch(config: TrainConfig, batch: int) -> TrainConfig:

@@ -1,14 +1,17 @@
 """A stage's functions, compiled for a mesh: where every argument lives is fixed here."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from tvt_jax.place import Place
+from tvt_jax.train import saved_step
 from tvt_jax.train.config import TrainConfig
 from tvt_jax.train.flops import count_flops
 from tvt_jax.train.sharding import batch_sharding, replicated, tree_shardings
@@ -20,6 +23,20 @@ _TPU_OPTIONS = {"xla_tpu_run_space_to_batch": "false", "xla_tpu_run_space_to_bat
 
 # Folded into the seed for the initial parameters: a step that no training reaches.
 _INIT = 2**32 - 1
+
+
+class Step(NamedTuple):
+    """A step that is ready to run.
+
+    Attributes:
+        run: `run(state, frozen, batch) -> state, metrics`.
+        flops: of its products on one device.
+        loaded: whether it comes out of a file.
+    """
+
+    run: Callable[..., Any]
+    flops: float
+    loaded: bool
 
 
 class Program:
@@ -65,14 +82,16 @@ class Program:
         """Describe what `put` makes of a batch of these shapes, without the batch."""
         return {name: jax.ShapeDtypeStruct(n, np.uint8, sharding=self._batch) for name, n in shapes.items()}
 
-    def compile_step(self, batch: dict[str, Any]) -> tuple[Any, float]:
+    def compile_step(self, batch: dict[str, Any], saved: Place | None = None) -> Step:
         """Compile `step(state, frozen, batch) -> state, metrics` for batches like this one; the state is donated.
 
-        The FLOPs of its products on one device are returned with it.
+        What lies in the file `saved` is taken in its place, if it is the same.
         """
         traced = self.trace_step(batch)
         flops = sum(count_flops(traced.jaxpr.jaxpr)) / self.mesh.size
-        return partial(traced.lower().compile(), self._seed), flops
+        lowered = traced.lower()
+        loaded = saved_step.load(saved, lowered, self.mesh) if saved else None
+        return Step(partial(loaded or lowered.compile(), self._seed), flops, loaded is not None)
 
     def trace_step(self, batch: dict[str, Any]) -> Any:
         """Trace the step, before lowering; `.jaxpr` is its program on all devices together."""
