@@ -26,6 +26,7 @@ CLONE = "needs a clone: a wheel has neither Makefile nor configs nor benchmarks"
 NOT_RUN = {
     "git clone ADDRESS tvt-jax && cd tvt-jax": "makes a clone",
     "make demo": CLONE,
+    "make docs": CLONE,
     "make test": CLONE,
     "make pretrained": CLONE,
     "pip install .": "the fixture does it, with the wheel in place of the clone",
