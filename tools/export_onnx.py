@@ -117,7 +117,7 @@ def enlarge(image: torch.Tensor, scale: int) -> torch.Tensor:
     distance = (torch.arange(-2, 3) + 0.5 - (torch.arange(scale)[:, None] + 0.5) / scale).abs()
     near, far = (1.5 * distance - 2.5) * distance**2 + 1, ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
     taps = torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
-    return _enlarge_rows(_enlarge_rows(image, taps).mT, taps).mT
+    return _enlarge_rows(_enlarge_rows(image, taps).transpose(2, 3), taps).transpose(2, 3)
 
 
 def _enlarge_rows(image: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
