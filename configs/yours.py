@@ -22,8 +22,10 @@ def config(model: str = EMBEDDED) -> TrainConfig:
     """Train the whole UNet of a model folder; the learning rate ends at zero after `steps`."""
     steps = 1000
     folder = read_model(model)
-    if folder.unet_config is None:
-        raise ValueError(f"{model} has no UNet, so there is nothing to train further: name a model that restores")
+    if folder.vae_config is None or folder.unet_config is None:
+        raise ValueError(
+            f"{model} has no VAE and UNet, so there is nothing to train further: name a model that restores"
+        )
     data = DataConfig(path="photos/train", crop=256, batch=2)
     return TrainConfig(
         stage=AdaptStage(

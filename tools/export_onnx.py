@@ -4,6 +4,7 @@ FOLDER is an export for diffusers (`python -m convert export`). The file takes `
 sides that are multiples of 8, and gives `large`, enlarged and restored, with the colours of the photo.
 """
 
+import importlib.util
 import json
 import math
 import sys
@@ -66,7 +67,8 @@ class Enlarger(nn.Module):
 
     def _set_margins(self) -> None:
         """Let norms leave the margin out, which is as many times as small as a map is smaller than the result."""
-        side, seen = 4 * MARGIN, {}
+        side = 4 * MARGIN
+        seen: dict[nn.Module, torch.Size] = {}
         norms = [m for m in self.modules() if isinstance(m, nn.GroupNorm)]
         hooks = [norm.register_forward_hook(lambda m, x, _: seen.__setitem__(m, x[0].shape)) for norm in norms]
         with torch.no_grad():
@@ -75,7 +77,7 @@ class Enlarger(nn.Module):
             hook.remove()
         for parent in list(self.modules()):
             for name, child in list(parent.named_children()):
-                if child in seen:
+                if isinstance(child, nn.GroupNorm) and child in seen:
                     if len(seen[child]) != 4:
                         raise ValueError("the VAE has attention in its middle block: that is not written as ONNX here")
                     setattr(parent, name, InnerNorm(child, MARGIN * seen[child][-1] // side))
@@ -141,6 +143,8 @@ def low_frequencies(x: torch.Tensor) -> torch.Tensor:
 
 def main(folder: Path, out: Path, /) -> None:
     """Write FOLDER's model into OUT."""
+    if importlib.util.find_spec("onnx") is None:
+        raise ValueError("the package onnx is missing: pip install '.[onnx]'")
     enlarger = Enlarger(folder).eval()
     photo = torch.zeros(1, 3, 6 * UNIT, 8 * UNIT)
     # torch.export takes many times as long for sizes that may change, and tracing tells of each check of a shape.

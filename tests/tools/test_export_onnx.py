@@ -43,6 +43,7 @@ def test_models_that_ask_for_more_are_refused(name: str, value: object) -> None:
 
 @pytest.mark.slow
 def test_the_file_restores_as_tvt_upscale_does(tmp_path: Path, photo: Image.Image) -> None:
+    pytest.importorskip("onnx", reason="comes with the extra 'test'")
     onnxruntime = pytest.importorskip("onnxruntime", reason="comes with the extra 'bench'")
     export_diffusers(PRETRAINED, tmp_path / "FOLDER")
     command = [sys.executable, "tools/export_onnx.py", tmp_path / "FOLDER", tmp_path / "tvt.onnx"]
