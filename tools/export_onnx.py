@@ -127,7 +127,8 @@ def _enlarge_rows(image: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
     kernels, padding = taps[:, None, None], (0, 2)
     total = functional.conv2d(torch.ones_like(image[:, :1]), kernels, padding=padding)
     sums = functional.conv2d(image, kernels.repeat(3, 1, 1, 1), padding=padding, groups=3)
-    parts = (sums / total.repeat(1, 3, 1, 1)).unflatten(1, (3, len(taps)))
+    # Not unflatten, which writes the sizes of the photo that is traced into the file.
+    parts = (sums / total.repeat(1, 3, 1, 1)).reshape(-1, 3, len(taps), image.shape[2], image.shape[3])
     return (parts.permute(0, 1, 3, 4, 2).flatten(3).clip(0, 1) * 255).round() / 255
 
 
