@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all pretrained lint format clean
+.PHONY: demo test test-all docs pretrained lint format clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python tools/demo.py
@@ -13,6 +13,10 @@ test: lint
 
 test-all: test
 	$(BIN)/python -m pytest -m "slow and not bench"
+
+# The documentation as a site, in build/docs/site.
+docs: $(VENV)/.docs
+	$(BIN)/python tools/build_site.py
 
 # Fetches, trains for about twelve hours on two cores, and puts the model into the package; goes on where it was cut off.
 pretrained: $(VENV)/.test
@@ -28,7 +32,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo build
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -42,4 +46,8 @@ $(VENV)/.runtime: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,bench,tools,dev]"
+	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	@touch $@ $(VENV)/.runtime

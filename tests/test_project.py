@@ -75,12 +75,12 @@ MAY_IMPORT = {
     ),
     "tvt_jax.serve": ("inference", "model_folder", "hub", "place", "colour", "slider"),
     "tvt_jax.cli": (),
-    "configs": ("data", "losses", "models", "stages", "train.config"),
+    "configs": ("data", "losses", "model_folder", "models", "stages", "train.config"),
     "benchmarks": (
         *("tvt_jax", "data", "evaluation", "files", "inference", "losses", "metrics", "model_folder", "models"),
         *("pixels", "stages", "train", "configs", "diffusion", "convert", "fingerprint", "hub", "place"),
     ),
-    "tools": ("tvt_jax", "data", "files", "model_folder", "train.config", "configs"),
+    "tools": ("tvt_jax", "data", "files", "model_folder", "slider", "train.config", "configs"),
     "proofs": (
         *("benchmarks", "convert", "convert.verify", "data", "inference", "losses", "model_folder", "models"),
         *("pixels", "stages", "tensors", "tokenizer", "train", "train.state", "unet_lora", "tagger_folder"),
