@@ -3,6 +3,9 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+# A VAE's encoder may have levels of nothing; its decoder's have one layer more.
+_MAY_BE_0 = ("layers_per_block",)
+
 
 def require(network: str, data: Mapping[str, Any], *, lists: Collection[str], numbers: Collection[str]) -> None:
     """Check what a config must say; fields that are not named here are ignored.
@@ -11,14 +14,14 @@ def require(network: str, data: Mapping[str, Any], *, lists: Collection[str], nu
         network: diffusers' name of the class.
         data: the config.
         lists: fields that must be there, with an entry a level: a positive integer or a word.
-        numbers: fields that must be there, with one positive integer for all levels.
+        numbers: fields that must be there, with one positive integer for all levels; layers may be 0.
 
     Raises:
         ValueError: names every field that does not fit.
     """
     needed = {**dict.fromkeys(lists, "lists of numbers or words"), **dict.fromkeys(numbers, "positive integers")}
     good = [name for name in lists if _is_list(_plain(data.get(name)))]
-    good += [name for name in numbers if _is_count(data.get(name))]
+    good += [name for name in numbers if _is_count(data.get(name), least=0 if name in _MAY_BE_0 else 1)]
     if bad := {name: data.get(name) for name in needed if name not in good}:
         expected = {name: needed[name] for name in bad}
         raise ValueError(f"the {network}'s config.json has {bad}, but here they must be {expected}")
@@ -36,8 +39,8 @@ def require_fixed(network: str, data: Mapping[str, Any], fixed: Mapping[str, Any
         raise ValueError(f"cannot build the {network} that its config.json describes: it has {bad}, not {expected}")
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value > 0
+def _is_count(value: Any, least: int = 1) -> bool:
+    return type(value) is int and value >= least
 
 
 def _is_list(value: Any) -> bool:
