@@ -7,12 +7,12 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.runtime
 	$(BIN)/python tools/demo.py
 
-# Two processes at a time; slow tests run alone, for many of them start processes and wait for them.
+# Two processes at a time.
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-all: test
-	$(BIN)/python -m pytest -m "slow and not bench"
+	$(BIN)/python -m pytest -m "slow and not bench" --numprocesses 2 --dist loadfile
 
 # The documentation as a site, in build/docs/site.
 docs: $(VENV)/.docs

@@ -136,7 +136,7 @@ def pytorch(model: Path, device: str = "cpu", dtype: str = "float32") -> dict[st
 
     def restore(z: Any) -> Any:
         predicted = unet(z, t, prompt).sample
-        if card["prediction"] == "residual":
+        if card.get("prediction") == "residual":
             return z - predicted
         return (z - (1 - signal) ** 0.5 * predicted) / signal**0.5
 

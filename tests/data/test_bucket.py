@@ -135,6 +135,6 @@ def test_a_table_of_texts_is_read_in_a_bucket(bucket, photos):  # noqa: F811
     (photos / "hr" / "metadata.csv").write_text("file_name,text\n0.png,a dog\n2.png,snow\n")
     upload(photos / "hr", f"{bucket}/described")
     assert distinct_texts(f"{bucket}/described") == {"a dog", "", "snow"}
-    config = PrepareConfig(images=place(f"{bucket}/described"), out=photos / "tiles", crop=24, stride=24)
+    config = PrepareConfig(images=Path(f"{bucket}/described"), out=photos / "tiles", crop=24, stride=24)
     manifest = prepare(config)
     assert manifest and manifest["texts"] == ["", "a dog", "snow"]
