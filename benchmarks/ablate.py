@@ -11,10 +11,10 @@ out of the means, and named. `--config.FIELD=...` changes a field of all configu
 
 import json
 import math
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tyro.conf import Positional
 from benchmarks import report
 from benchmarks.ablation_tables import Figures, latex, plot, table
 from benchmarks.processes import Task, run_all
+from tvt_jax.data.shard import parse_shard
 from tvt_jax.train.config import differences, load_config, to_json
 
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -66,7 +67,7 @@ class Run:
     workdir: Path
     changes: tuple[str, ...]
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """How many it takes."""
         return load_config(self.config, self.changes).steps
@@ -117,9 +118,9 @@ def measure(options: Options, changes: Sequence[str] = ()) -> tuple[Figures, lis
         ValueError: see `plan`; or no run of the base gave figures.
     """
     runs = plan(options, changes)
-    index, count = _part(options.part)
+    part = _part(options.part)
     in_order = [run for together in zip(*runs.values(), strict=True) for run in together]
-    mine = [run for run in in_order[index::count] if last_evaluation(run.workdir)[0] < run.steps]
+    mine = [run for run in in_order[part] if last_evaluation(run.workdir)[0] < run.steps]
     failures = run_all([run.task() for run in mine], options.jobs)
     figures = {name: _figures(each) for name, each in runs.items()}
     if not next(iter(figures.values())):
@@ -128,11 +129,11 @@ def measure(options: Options, changes: Sequence[str] = ()) -> tuple[Figures, lis
     return figures, failures
 
 
-def _part(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)/([1-9]\d*)", text)
-    if not match or int(match[1]) >= int(match[2]):
-        raise ValueError(f"--part={text} is not of the form I/N, with I from 0 to N - 1")
-    return int(match[1]), int(match[2])
+def _part(text: str) -> slice:
+    try:
+        return parse_shard(text)
+    except ValueError as error:
+        raise ValueError(f"--part={text} is not of the form I/N, with I from 0 to N - 1") from error
 
 
 def _figures(runs: Sequence[Run]) -> dict[str, list[float | None]]:

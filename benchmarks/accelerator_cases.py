@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import tvt_jax
-from benchmarks import inference
+from benchmarks import inference, timing
 from configs.sd21 import shapes
 from tvt_jax.data.pipeline import batch_shapes
 from tvt_jax.losses.perceptual import PerceptualLoss
@@ -264,12 +264,7 @@ def _random(tree: Any) -> Any:
 
 def _seconds(call: Callable[[], Any]) -> float:
     """Give the median of three calls, after one that compiles."""
-    times = []
-    for _ in range(4):
-        begin = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times[1:])
+    return timing.seconds({"": lambda _: call()}, (None,) * 3)[""]
 
 
 def _memory() -> Row:

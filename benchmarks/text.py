@@ -6,9 +6,10 @@ characters, and the figure would measure the detector.
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -132,8 +133,8 @@ def render_page(
     return TextPage(image=np.asarray(page), lines=tuple(lines))
 
 
-def load_reader() -> Reader:
-    """Load RapidOCR's recogniser for one upright line, RGB; its model comes with the package.
+def load_rapidocr(settings: Mapping[str, Any]) -> Any:
+    """Load RapidOCR, which says nothing but errors.
 
     Raises:
         ImportError: the optional packages are not installed.
@@ -142,9 +143,17 @@ def load_reader() -> Reader:
         rapidocr = importlib.import_module("rapidocr")
     except ImportError as error:
         raise ImportError("reading text needs rapidocr and onnxruntime: pip install 'tvt-jax[bench]'") from error
-    engine = rapidocr.RapidOCR(
-        params={
-            "Global.log_level": "error",
+    return rapidocr.RapidOCR(params={"Global.log_level": "error", **settings})
+
+
+def load_reader() -> Reader:
+    """Load RapidOCR's recogniser for one upright line, RGB; its model comes with the package.
+
+    Raises:
+        ImportError: the optional packages are not installed.
+    """
+    engine = load_rapidocr(
+        {
             "Global.use_preprocess_img": False,
             "Global.text_score": 0.0,
             "EngineConfig.onnxruntime.intra_op_num_threads": 2,

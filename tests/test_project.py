@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "tvt_jax.diffusion": (),
     "tvt_jax.compilation_cache": (),
     "tvt_jax.fingerprint": (),
+    "tvt_jax.executable": (),
     "tvt_jax.slider": (),
     "tvt_jax.models": (),
     "tvt_jax.losses": ("models",),
@@ -46,7 +47,7 @@ MAY_IMPORT = {
     "tvt_jax.data.encode": ("data", "model_folder", "tokenizer", "hub", "place", "files"),
     "tvt_jax.inference": (
         *("models", "model_folder", "diffusion", "colour", "tokenizer", "tagger", "tagger_folder"),
-        *("hub", "place", "files", "fingerprint", "pixels", "compilation_cache"),
+        *("hub", "place", "files", "fingerprint", "executable", "pixels", "compilation_cache"),
     ),
     "tvt_jax": ("inference",),
     "convert": ("models", "model_folder", "tagger_folder", "tokenizer", "hub", "diffusion", "tensors", "unet_lora"),
@@ -59,7 +60,7 @@ MAY_IMPORT = {
     "tvt_jax.stages": ("models", "losses", "model_folder", "diffusion", "colour", "pixels", "data", "train.state"),
     "tvt_jax.train": (
         *("train.state", "data", "model_folder", "metrics"),
-        *("place", "bucket", "files", "pixels", "compilation_cache"),
+        *("place", "bucket", "files", "executable", "pixels", "compilation_cache"),
     ),
     "tvt_jax.evaluation": (
         "inference",

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import jax
 
 _VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 _OPTIONS = ("jax_disable_most_optimizations",)
+_suspending = threading.Lock()
 
 
 def enable() -> None:
@@ -29,14 +31,15 @@ def disable() -> None:
 
 @contextmanager
 def suspended() -> Iterator[None]:
-    """Neither read nor keep compiled programs within the block."""
-    before = jax.config.values["jax_enable_compilation_cache"]
-    disable()
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_compilation_cache", before)
-        _ask_again()
+    """Neither read nor keep compiled programs within the block, which threads enter one after the other."""
+    with _suspending:
+        before = jax.config.values["jax_enable_compilation_cache"]
+        disable()
+        try:
+            yield
+        finally:
+            jax.config.update("jax_enable_compilation_cache", before)
+            _ask_again()
 
 
 def _ask_again() -> None:

@@ -1,6 +1,5 @@
 """How much of the text on pictures a recogniser still reads: the normalised edit distance of the text sets."""
 
-import importlib
 from collections.abc import Sequence
 
 import cv2
@@ -8,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from benchmarks.reproduce.sets import Line
-from benchmarks.text import Reader, edit_distance
+from benchmarks.text import Reader, edit_distance, load_rapidocr
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 
@@ -25,11 +24,7 @@ def load_page_reader() -> Reader:
     Raises:
         ImportError: the optional packages are not installed.
     """
-    try:
-        rapidocr = importlib.import_module("rapidocr")
-    except ImportError as error:
-        raise ImportError("reading text needs rapidocr and onnxruntime: pip install 'tvt-jax[bench]'") from error
-    engine = rapidocr.RapidOCR(params={"Global.log_level": "error"})
+    engine = load_rapidocr({})
 
     def read(page: Pixels) -> str:
         texts = engine(np.ascontiguousarray(page[:, :, ::-1]), use_det=True, use_cls=False, use_rec=True).txts

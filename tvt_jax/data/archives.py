@@ -44,6 +44,11 @@ class Photo(NamedTuple):
     text: str = ""
 
 
+def is_tar(archive: Place) -> bool:
+    """Tell a tar from a Parquet file, by its name."""
+    return archive.suffix.lower() == ".tar"
+
+
 def photos_in(archive: Place, root: Place, columns: Columns) -> Iterator[Photo]:
     """Give an archive's photos in its order, with their texts; where damage hides the rest, that is the last of them.
 
@@ -56,7 +61,7 @@ def photos_in(archive: Place, root: Place, columns: Columns) -> Iterator[Photo]:
     if isinstance(archive, Path) and archive.exists() and not archive.is_file():  # a named pipe would be waited for
         yield Photo(name, UnreadableImageError(f"{one_line(archive)}: not a file"))
         return
-    photos = _in_tar(archive) if archive.suffix.lower() == ".tar" else _in_parquet(archive, columns)
+    photos = _in_tar(archive) if is_tar(archive) else _in_parquet(archive, columns)
     try:
         for inner, data, text in photos:
             yield _decoded(f"{name}/{inner}", data, one_line_of(text))

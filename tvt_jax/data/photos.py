@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tvt_jax.data.archives import ARCHIVE_SUFFIXES, Columns, Photo, check_parquet, photos_in
+from tvt_jax.data.archives import ARCHIVE_SUFFIXES, Columns, Photo, check_parquet, is_tar, photos_in
 from tvt_jax.data.listing import ImageList
 from tvt_jax.data.sources import IMAGE_SUFFIXES, UnreadableImageError, images_at, is_image, one_line, read_image
 from tvt_jax.data.texts import TABLE, Texts, has_texts, text_file
@@ -67,7 +67,7 @@ def find_photos(images: Place, photos_per_part: int, column: str, text_column: s
     beside = None if archives else _texts_beside(images, files)
     said = [beside[file] for file in files] if beside else []
     texts = beside if any(said) else None
-    described = texts is not None or text_column is not None or any(_is_tar(archive) for archive in archives)
+    described = texts is not None or text_column is not None or any(is_tar(archive) for archive in archives)
     columns = Columns(column, text_column)
     parts = [Part(root, files, start, min(start + step, len(files)), columns, texts, described) for start in starts]
     fingerprint = _fingerprint(root, files, said if texts else [])
@@ -77,7 +77,7 @@ def find_photos(images: Place, photos_per_part: int, column: str, text_column: s
 
 
 def _check_text_column(text_column: str | None, archives: Sequence[Place], images: Place) -> None:
-    if text_column is not None and all(_is_tar(archive) for archive in archives):
+    if text_column is not None and all(is_tar(archive) for archive in archives):
         raise ValueError(f"text_column {text_column} is for Parquet files, and {images} holds none")
 
 
@@ -114,10 +114,6 @@ def _exists(file: Place) -> bool:
         return file.exists()
     except OSError:  # its name is too long
         return False
-
-
-def _is_tar(file: Place) -> bool:
-    return file.suffix.lower() == ".tar"
 
 
 def _is_archive(file: Place) -> bool:

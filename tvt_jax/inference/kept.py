@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.experimental import serialize_executable
 from jax.stages import Lowered
 
 from tvt_jax.compilation_cache import processor, settings, suspended
+from tvt_jax.executable import from_bytes, to_bytes
 from tvt_jax.files import write_whole
 from tvt_jax.fingerprint import RESTORATION_CODE, code_fingerprint
 
-_CHECKSUM = hashlib.sha256().digest_size
+# What a trace depends on beside its arguments.
+_TRACED = ("jax_default_matmul_precision", "jax_enable_x64")
 
 
 class Kept:
     """A jitted function whose executables are kept where jax keeps its own.
 
-    On anything but one CPU, or where jax keeps none, it is the jitted function.
+    On anything but one CPU, or where jax keeps none on this machine, it is the jitted function.
     """
 
     def __init__(self, jitted: Any, static: int) -> None:
@@ -38,7 +39,7 @@ class Kept:
         folder = _folder()
         if folder is None or not _on_one_cpu(leaves):
             return self._jitted(*arguments)
-        key = (static, tree, *map(jax.typeof, leaves))
+        key = (static, tree, *map(jax.typeof, leaves), *(jax.config.values[name] for name in _TRACED))
         if key not in self._executables:
             made_of = repr((self._jitted.__name__, key, code_fingerprint(RESTORATION_CODE), processor(), settings()))
             path = folder / f"tvt-{hashlib.sha256(made_of.encode()).hexdigest()}.executable"
@@ -47,9 +48,12 @@ class Kept:
 
 
 def _folder() -> Path | None:
-    """Give the folder where programs are kept, if they are."""
-    folder = jax.config.values["jax_compilation_cache_dir"]
-    return Path(folder) if folder and jax.config.values["jax_enable_compilation_cache"] else None
+    """Give the folder where programs are kept, if they are, and on this machine: jax's may lie in a bucket."""
+    folder, kept, eager = (
+        jax.config.values[f"jax_{name}"]
+        for name in ("compilation_cache_dir", "enable_compilation_cache", "disable_jit")
+    )
+    return Path(folder) if folder and kept and not eager and "://" not in folder else None
 
 
 def _on_one_cpu(leaves: list[Any]) -> bool:
@@ -61,15 +65,7 @@ def _on_one_cpu(leaves: list[Any]) -> bool:
 def _read(path: Path, tree: jax.tree_util.PyTreeDef) -> Callable[..., Any] | None:
     """Read an executable; None if there is none, or what is there is spoilt."""
     try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    checksum, program = data[:_CHECKSUM], data[_CHECKSUM:]
-    if hashlib.sha256(program).digest() != checksum:
-        return None
-    device, trees = jax.devices()[0], (tree, jax.tree.structure(0))
-    try:
-        return serialize_executable.deserialize_and_load(program, *trees, device.client, [device])
+        return from_bytes(path.read_bytes(), tree, jax.tree.structure(0), jax.devices()[:1])
     except Exception:  # whatever the runtime raises, compiling again helps
         return None
 
@@ -79,9 +75,8 @@ def _compile(path: Path, lowered: Lowered) -> Callable[..., Any]:
     # Of what jax itself has kept some functions are lost on the way to a second file.
     with suspended():
         compiled = lowered.compile()
-    program, _, _ = serialize_executable.serialize(compiled)
     try:
-        write_whole(path, hashlib.sha256(program).digest() + program)
+        write_whole(path, to_bytes(compiled))
     except OSError as error:
         print(f"warning: {path} can't be written, so the next process compiles again: {error}", file=sys.stderr)
     return compiled

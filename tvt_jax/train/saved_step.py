@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-from jax.experimental import serialize_executable
 
 from tvt_jax.compilation_cache import processor, settings
+from tvt_jax.executable import from_bytes, to_bytes
 from tvt_jax.files import write_whole
 from tvt_jax.place import Place
 
@@ -20,9 +20,7 @@ _COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "jax-cuda13-pjrt")
 
 def save(path: Place, lowered: Any, compiled: Any, mesh: jax.sharding.Mesh) -> None:
     """Write a compiled step, and before it a line of JSON that says what it was compiled from, by what and for what."""
-    program, _, _ = serialize_executable.serialize(compiled)
-    header = _facts(lowered, mesh) | {"sha256": hashlib.sha256(program).hexdigest()}
-    write_whole(path, json.dumps(header).encode() + b"\n" + program)
+    write_whole(path, json.dumps(_facts(lowered, mesh)).encode() + b"\n" + to_bytes(compiled))
 
 
 def load(path: Place, lowered: Any, mesh: jax.sharding.Mesh) -> Any | None:
@@ -33,13 +31,9 @@ def load(path: Place, lowered: Any, mesh: jax.sharding.Mesh) -> Any | None:
     try:
         with path.open("rb") as file:
             header, program = json.loads(file.readline()), file.read()
-        if header.pop("sha256") != hashlib.sha256(program).hexdigest():
-            raise ValueError("it is cut off, or was changed")
         if reasons := list(_differences(header, _facts(lowered, mesh))):
             raise ValueError("; ".join(reasons))
-        devices = list(mesh.devices.flat)
-        trees = lowered.in_tree, lowered.out_tree
-        return serialize_executable.deserialize_and_load(program, *trees, devices[0].client, devices)
+        return from_bytes(program, lowered.in_tree, lowered.out_tree, list(mesh.devices.flat))
     except Exception as error:  # the file may hold anything, and the runtime raises many types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         print(f"warning: the saved step {path} is not used: {reason}", file=sys.stderr, flush=True)
