@@ -16,6 +16,7 @@ from PIL import Image
 from pyarrow import parquet
 
 import tvt_jax.data.archives as archives
+from tvt_jax.data.archives import LARGEST_TEXT
 from tvt_jax.data.prepare import PrepareConfig, prepare
 from tvt_jax.data.sources import distinct_texts, open_source
 
@@ -118,7 +119,7 @@ def grey(level: int) -> bytes:
 TEXTS = {"10": "a dog, a ball", "60": "snow", "110": "", "160": "snow"}
 
 
-def test_texts_in_tar_are_kept(tmp_path: Path):
+def test_texts_in_tar_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """Before or after the image, in either file; those of another key, in a hidden member or a link are none of it."""
     first = [
         member("a.jpg", grey(10)),
@@ -140,12 +141,32 @@ def test_texts_in_tar_are_kept(tmp_path: Path):
     write_tar(tmp_path / "tar/1.tar", [*second, link])
     manifest = prepare(config(tmp_path / "tar", minimum_detail=0.0))
     assert manifest and manifest["texts"] == ["", "a dog, a ball", "snow"]
+    (said,) = caplog.messages
+    assert "1.tar: 1 texts are left out" in said
     assert described(tmp_path / "tar") == TEXTS | {"210": ""}
     assert distinct_texts(config(tmp_path / "tar").out) == set(manifest["texts"])
     # Shards give the same, and so does a second time.
     for shard in ("1/2", "0/2"):
         theirs = prepare(config(tmp_path / "tar", minimum_detail=0.0, shard=shard))
         assert theirs == manifest
+
+
+def test_texts_that_are_left_out_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+):
+    """A text of megabytes is of something else; of archives that a list names the tiles have no texts."""
+    long = member("b.txt", b"x" * (LARGEST_TEXT + 1))
+    write_tar(
+        tmp_path / "tar/0.tar", [member("a.png", grey(10)), member("a.txt", b"a"), member("b.png", grey(60)), long]
+    )
+    prepare(config(tmp_path / "tar", minimum_detail=0.0))
+    assert described(tmp_path / "tar") == {"10": "a", "60": ""}
+    assert [f"b.txt: {LARGEST_TEXT + 1} bytes" in said for said in caplog.messages] == [True]
+    (tmp_path / "list.txt").write_text("tar/0.tar\n")
+    assert "text is left out" not in capsys.readouterr().err
+    manifest = prepare(config(tmp_path / "list.txt", minimum_detail=0.0))
+    assert manifest and "texts" not in manifest
+    assert capsys.readouterr().err.count("its text is left out, as are those of all archives that a list names") == 1
 
 
 def test_texts_before_the_damage_of_a_tar_are_kept(tmp_path: Path):

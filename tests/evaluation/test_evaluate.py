@@ -142,7 +142,7 @@ def test_a_report_shows_results_that_are_not_saved(doubled, capsys):
 
 
 @pytest.mark.parametrize("changed", ["other", "damaged", "gone", "same"])
-def test_a_report_shows_no_picture_that_changed_since_it_was_scored(folders, changed):
+def test_a_report_shows_no_picture_that_changed_since_it_was_scored(folders, changed, capsys):
     options = {"lr": None, "hr": folders / "hr", "model": None, "metrics": "psnr-y", "save": None}
     earlier, report, picture = folders / "earlier.json", folders / "r.html", folders / "other" / "Canon_001.png"
     for seed, name in enumerate(("Canon_001", "Canon_002")):
@@ -158,6 +158,7 @@ def test_a_report_shows_no_picture_that_changed_since_it_was_scored(folders, cha
     data = json.loads(report.read_text().split('type="application/json">')[1].split("</script>")[0])
     shown = [layer["label"] for layer in data["pictures"]["Canon_001"]["layers"]]
     assert shown == ["result", *(["earlier"] if changed == "same" else []), "truth"]
+    assert ("the report leaves it out" in capsys.readouterr().err) == (changed != "same")
 
 
 @pytest.mark.parametrize("place", ["folder", "folder/below/a.json", "hr/Canon_001_HR.png", "r.html"])

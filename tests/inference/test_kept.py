@@ -78,6 +78,26 @@ def test_where_nothing_can_be_kept_it_runs_all_the_same(tmp_path, folder, capsys
     assert "can't be written" in capsys.readouterr().err
 
 
+def test_another_precision_is_another_program(folder):
+    traces = []
+    program = scaled(traces)
+    program(2, {"x": X}, True)
+    with jax.default_matmul_precision("highest"):
+        program(2, {"x": X}, True)
+    program(2, {"x": X}, True)
+    assert len(files(folder)) == len(traces) == 2
+
+
+def test_what_jax_keeps_in_a_bucket_is_left_to_jax(folder, monkeypatch):
+    """A local folder called gs: would be made."""
+    jax.config.update("jax_compilation_cache_dir", "gs://bucket/programs")
+    monkeypatch.setattr(kept, "_compile", None)
+    monkeypatch.setattr(kept, "_read", None)
+    program = scaled([])
+    monkeypatch.setattr(program, "_jitted", lambda *_: "jax's own")
+    assert program(2, {"x": X}, True) == "jax's own"
+
+
 def test_where_jax_keeps_nothing_nothing_is_kept(folder):
     before = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)

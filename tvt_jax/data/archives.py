@@ -107,21 +107,26 @@ class _Header(tarfile.TarInfo):
 
 
 def _in_tar(path: Place) -> Found:
-    read, sample = 0, _Sample()
+    read, lone, sample = 0, 0, _Sample()
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r|", tarinfo=_Header) as archive:
             for member in archive:
                 name = PurePosixPath(member.name)
                 if (key := _key(name)) != sample.key:
+                    lone += sample.is_lone_text()
                     yield from sample.photos()
                     sample = _Sample(key)
                 if not any(part.startswith(".") and part != ".." for part in name.parts):
                     sample.add(member, archive)
                 read += 1
+        lone += sample.is_lone_text()
         yield from sample.photos()
     except tarfile.TarError as error:
         yield from sample.photos()
         raise _DamagedError(f"cut off or damaged after {read} members, the rest is lost: {error}") from error
+    finally:
+        if lone:
+            logger.warning("%s: %d texts are left out, with no image of their name right before or after", path, lone)
 
 
 def _key(name: PurePosixPath) -> str:
@@ -142,9 +147,16 @@ class _Sample:
         name = PurePosixPath(member.name)
         if is_image(name):
             self.images.append((member.name, _content(archive, member)))
-        elif name.suffix.lower() == ".txt" and member.isreg() and member.size <= LARGEST_TEXT:
+        elif name.suffix.lower() == ".txt" and member.isreg():
+            if member.size > LARGEST_TEXT:
+                logger.warning("%s: %d bytes are no text of a photo, and are left out", one_line(name), member.size)
+                return
             data = _content(archive, member)
             self.text = data.decode("utf-8", errors="replace") if isinstance(data, bytes) else ""
+
+    def is_lone_text(self) -> bool:
+        """Tell whether its text belongs to no image."""
+        return bool(self.text) and not self.images
 
     def photos(self) -> Found:
         """Give the images, each with the text."""

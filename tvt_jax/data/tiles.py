@@ -92,7 +92,15 @@ def _write_metadata(folder: Path, features: tfds.features.FeaturesDict, split: t
 
 
 def _tiles(part: Part, cut: Cut, counts: Counter[str], unreadable: list[str]) -> Iterator[dict[str, Any]]:
+    told = False
     for name, pixels, text in part.photos():
+        if text and not part.described and not told:
+            told = True
+            tqdm.write(
+                f"{one_line(name)}: its text is left out, as are those of all archives that a list names: give their "
+                "folder in place of the list to keep them",
+                file=sys.stderr,
+            )
         if isinstance(pixels, UnreadableImageError):
             counts["unreadable"] += 1
             unreadable.append(str(pixels))

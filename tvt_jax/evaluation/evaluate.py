@@ -126,7 +126,11 @@ def _tell_files(evaluation: Evaluation, out: Path, pairs: Pairs, results: Result
         file = results.places[name] if results else path
         if file.is_file():
             evaluation.files[name] = os.path.relpath(file.resolve(), root)
-            evaluation.contents[name] = file_hash(file).hex()[:32]
+            evaluation.contents[name] = _content(file)
+
+
+def _content(file: Path) -> str:
+    return file_hash(file).hex()[:32]
 
 
 def _layers(name: str, pair: tuple[Path, Path], results: Results | None, others: OtherRuns) -> Mapping[str, Path]:
@@ -134,9 +138,14 @@ def _layers(name: str, pair: tuple[Path, Path], results: Results | None, others:
     path, truth = pair
     shown = {"input": path, "result": results.places[name]} if results else {"result": path}
     for run, file in others:
-        picture, content = file.parent / run.evaluation.files.get(name, ""), run.evaluation.contents.get(name)
-        if picture.is_file() and file_hash(picture).hex()[:32] == content:
+        if name not in run.evaluation.files:
+            continue
+        picture = file.parent / run.evaluation.files[name]
+        if picture.is_file() and _content(picture) == run.evaluation.contents.get(name):
             shown[run.name] = picture
+        else:
+            message = "is gone, or not known to be what was scored: the report leaves it out"
+            print(f"warning: {run.name}: {picture} {message}", file=sys.stderr)
     return {**shown, "truth": truth}
 
 
