@@ -13,10 +13,14 @@ X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 @pytest.fixture
 def folder(tmp_path):
-    before = jax.config.values["jax_compilation_cache_dir"]
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    """Gives where programs are kept; a test before may have switched that off, as plans for absent devices do."""
+    wanted = {"jax_compilation_cache_dir": str(tmp_path), "jax_enable_compilation_cache": True}
+    before = {name: jax.config.values[name] for name in wanted}
+    for name, value in wanted.items():
+        jax.config.update(name, value)
     yield tmp_path
-    jax.config.update("jax_compilation_cache_dir", before)
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 def scaled(traces):
@@ -99,10 +103,6 @@ def test_what_jax_keeps_in_a_bucket_is_left_to_jax(folder, monkeypatch):
 
 
 def test_where_jax_keeps_nothing_nothing_is_kept(folder):
-    before = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
-    try:
-        scaled([])(2, {"x": X}, True)
-    finally:
-        jax.config.update("jax_enable_compilation_cache", before)
+    scaled([])(2, {"x": X}, True)
     assert not files(folder)
