@@ -20,6 +20,7 @@ from benchmarks import report
 from configs.sd21.shapes import PRIOR, STUDENT, VAE_D4, VAE_D8
 from tvt_jax.model_folder import count_parameters, read_model
 from tvt_jax.models.lora import init_lora
+from tvt_jax.models.platform import traced_for
 from tvt_jax.models.shapes import param_shapes
 from tvt_jax.models.tagger import RAM, TaggerConfig
 from tvt_jax.models.unet import UNet2DConditionConfig, UNet2DConditionModel
@@ -139,7 +140,9 @@ def methods(found: dict[str, Cost]) -> dict[str, Cost]:
 def cost(params: Any, function: Callable[..., Any], *inputs: Any) -> Cost:
     """Count one function of parameters and inputs (shapes)."""
     products, published = dict.fromkeys(KINDS, 0.0), 0.0
-    for kind, window, count in _products(jax.make_jaxpr(function)(params, *inputs).jaxpr, 1, in_loop=False):
+    with traced_for("gpu"):  # a CPU saves products that others multiply
+        traced = jax.make_jaxpr(function)(params, *inputs)
+    for kind, window, count in _products(traced.jaxpr, 1, in_loop=False):
         products[kind] += count
         published += count * (_PUBLISHED if window == _DOUBLED else 1)
     return Cost(parameters=count_parameters(params), products=products, published=published)

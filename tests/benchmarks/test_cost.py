@@ -9,6 +9,7 @@ from benchmarks import cost
 from configs.sd21.shapes import PRIOR, STUDENT, VAE_D4, VAE_D8
 from proofs import micro
 from tvt_jax.models import attend
+from tvt_jax.models.platform import traced_for
 from tvt_jax.models.shapes import param_shapes
 from tvt_jax.models.tagger import RAM, TaggerConfig
 from tvt_jax.models.unet import UNet2DConditionModel
@@ -96,7 +97,8 @@ def test_the_compiler_counts_as_many(monkeypatch):
             patch.setattr(attend, "_kernel", lambda *_: both_products)
             patch.setattr(jax.nn, "gelu", lambda x, **_: x)  # a polynomial: 1 % of the tagger
             # Another function, as jax keeps what it has traced.
-            theirs = jax.jit(lambda *x, f=function: f(*x)).lower(params, *inputs).cost_analysis()["flops"] / 2
+            with traced_for("gpu"):
+                theirs = jax.jit(lambda *x, f=function: f(*x)).lower(params, *inputs).cost_analysis()["flops"] / 2
         assert ours == pytest.approx(theirs, rel=0.01)
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from tvt_jax.losses.adversarial import adaptive_weight, discriminator_loss, generator_loss
-from tvt_jax.models.layers import SAME_3X3, convolve
+from tvt_jax.models.convolution import SAME_3X3, convolve
 
 # Float32 against float64: a few roundings of sums over at most some thousand numbers.
 CLOSE = {"rtol": 1e-5}

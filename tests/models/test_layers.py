@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from tests.models.torch_reference import arrays, assert_agrees, assert_close, quick_jit, randomised, to_numpy, to_torch
-from tvt_jax.models.layers import Conv, Dense, GroupNorm, Padding, convolve_doubled, nearest_resize
+from tvt_jax.models.convolution import Padding
+from tvt_jax.models.layers import Conv, Dense, GroupNorm, nearest_resize
 
 BLOCK = 1e-5
 
@@ -84,20 +85,6 @@ def test_nearest_resize_picks_torchs_pixels(side: int):
     resized = quick_jit(lambda x: [nearest_resize(x, size) for size in sizes])(x)
     for actual, size in zip(resized, sizes, strict=True):
         np.testing.assert_array_equal(actual, to_numpy(nn.functional.interpolate(to_torch(x), size=size)))
-
-
-def test_convolution_of_a_doubled_image():
-    """Value and both gradients against torch, which enlarges first; odd sizes, and channels that change."""
-    x, kernel, direction = arrays((2, 5, 4, 3), (3, 3, 3, 2), (2, 10, 8, 2))
-    value, pullback = jax.vjp(convolve_doubled, jnp.asarray(x), jnp.asarray(kernel))
-    torch_x = to_torch(x).requires_grad_()
-    torch_kernel = torch.tensor(kernel.transpose(3, 2, 0, 1), dtype=torch.float64, requires_grad=True)
-    expected = nn.functional.conv2d(nn.functional.interpolate(torch_x, scale_factor=2), torch_kernel, padding=1)
-    expected.backward(to_torch(direction))
-    by_x, by_kernel = pullback(direction)
-    assert_close(value, to_numpy(expected), 1e-6)
-    assert_close(by_x, to_numpy(torch_x.grad), 1e-6)
-    assert_close(by_kernel, torch_kernel.grad.numpy().transpose(2, 3, 1, 0), 1e-6)
 
 
 def test_references_compute_in_float64():

@@ -21,7 +21,7 @@ from tyro.conf import Positional
 from tvt_jax.diffusion import restore_latent
 from tvt_jax.files import whole_folder
 from tvt_jax.model_folder import ModelFolder, read_model
-from tvt_jax.models.attend import portable
+from tvt_jax.models.platform import ANY, traced_for
 from tvt_jax.models.unet import UNet2DConditionModel
 from tvt_jax.models.vae import AutoencoderKL
 from tvt_jax.place import check, local_only
@@ -88,7 +88,7 @@ def export_program(
     weights = {name: np.ascontiguousarray(leaf) for name, leaf in flatten_dict(_weights(folder), sep="/").items()}
     shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in weights.items()}
     images = jax.ShapeDtypeStruct(export.symbolic_shape(f"b, {tile}, {tile}, 3"), jnp.float32)
-    with portable():
+    with traced_for(ANY):
         program = export.export(jax.jit(restore), platforms=names)(shapes, images)
     with whole_folder(out) as partial:
         (partial / "program.jax").write_bytes(program.serialize())

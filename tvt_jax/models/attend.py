@@ -1,8 +1,6 @@
 """Softmax attention that never holds all scores at once: one function, and the kernel that each platform has for it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -11,6 +9,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from tvt_jax.models.flash import Tile, flash
+from tvt_jax.models.platform import ANY, platform
 from tvt_jax.models.remat import PRODUCT
 
 _FEW = 1024  # keys: all scores are held
@@ -19,17 +18,6 @@ _CPU_TILE = Tile(queries=1024, keys=512, all_heads=False)
 _OTHER_TILE = Tile(queries=1024, keys=4096, all_heads=True)
 _TILE = 1024  # tokens: what splash attention's tiles must divide
 _WIDEST = 128  # channels of a head that fit the flash kernels
-_portable = ContextVar("portable", default=False)
-
-
-@contextmanager
-def portable() -> Iterator[None]:
-    """Attend within by what every platform can run: for a program that is exported to several."""
-    token = _portable.set(True)
-    try:
-        yield
-    finally:
-        _portable.reset(token)
 
 
 def attend(
@@ -40,12 +28,12 @@ def attend(
     Within `jax.set_mesh` the kernel runs on each device's part of the batch, since the compiler cannot split one.
     Without a mesh it is chosen for the default backend.
     """
-    if _portable.get():
+    target = platform()
+    if target == ANY:
         by_platform = {"cpu": partial(flash, tile=_CPU_TILE), "default": partial(flash, tile=_OTHER_TILE)}
         return jax.lax.platform_dependent(query, key, value, **by_platform)
     mesh = jax.sharding.get_abstract_mesh()
-    platform = jax.default_backend() if mesh.empty else mesh.abstract_device.platform
-    kernel = _kernel(platform, query, key)
+    kernel = _kernel(target, query, key)
     if mesh.empty or mesh.size == 1:
         return kernel(query, key, value)
     batch = PartitionSpec(mesh.axis_names)
@@ -54,16 +42,16 @@ def attend(
     return jax.shard_map(kernel, in_specs=batch, out_specs=batch, check_vma=False)(query, key, value)
 
 
-def _kernel(platform: str, query: Array, key: Array) -> Callable[[Array, Array, Array], Array]:
+def _kernel(target: str, query: Array, key: Array) -> Callable[[Array, Array, Array], Array]:
     """Choose the fastest way that the platform has for attention of this shape."""
     tokens, others, channels = query.shape[1], key.shape[1], query.shape[-1]
-    if platform == "tpu" and tokens % _TILE == others % _TILE == 0 and channels <= _WIDEST:
+    if target == "tpu" and tokens % _TILE == others % _TILE == 0 and channels <= _WIDEST:
         return _splash
-    if platform == "cpu":
+    if target == "cpu":
         return partial(flash, tile=_CPU_TILE)
     if others <= _FEW:
         return _plain
-    if platform in ("gpu", "cuda") and query.dtype != jnp.float32 and channels <= _WIDEST and channels % 8 == 0:
+    if target in ("gpu", "cuda") and query.dtype != jnp.float32 and channels <= _WIDEST and channels % 8 == 0:
         return partial(jax.nn.dot_product_attention, implementation="cudnn")
     return partial(flash, tile=_OTHER_TILE)
 

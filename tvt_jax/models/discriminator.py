@@ -8,7 +8,8 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from tvt_jax.models.layers import SAME_3X3, Conv, convolve
+from tvt_jax.models.convolution import SAME_3X3, convolve
+from tvt_jax.models.layers import Conv
 
 _INIT = nn.initializers.normal(0.02)
 

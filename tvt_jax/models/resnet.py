@@ -6,7 +6,8 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from tvt_jax.models.layers import NO_PADDING, SAME_3X3, Conv, Dense, GroupNorm, Padding, nearest_resize
+from tvt_jax.models.convolution import NO_PADDING, SAME_3X3, Padding
+from tvt_jax.models.layers import Conv, Dense, GroupNorm, nearest_resize
 
 # The VAE's encoder pads below and to the right only, the UNet on all sides.
 VAE_DOWNSAMPLE: Padding = ((0, 1), (0, 1))

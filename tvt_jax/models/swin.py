@@ -10,7 +10,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from tvt_jax.models.attention import LayerNorm, join_windows, split_windows
-from tvt_jax.models.layers import NO_PADDING, Conv, Dense
+from tvt_jax.models.convolution import NO_PADDING
+from tvt_jax.models.layers import Conv, Dense
 
 # Added to the scores of tokens that only the roll has made neighbours.
 _FAR = -100.0

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tvt_jax.models.attention import SpatialAttention
 from tvt_jax.models.config_json import require, require_fixed
-from tvt_jax.models.layers import NO_PADDING, Conv, GroupNorm
+from tvt_jax.models.convolution import NO_PADDING
+from tvt_jax.models.layers import Conv, GroupNorm
 from tvt_jax.models.remat import Remat, rematerialised
 from tvt_jax.models.resnet import VAE_DOWNSAMPLE, Downsample2D, ResnetBlock2D, Upsample2D
 
