@@ -50,7 +50,7 @@ def test_fewer_products_are_for_float32_on_one_cpu(ours):
     x, kernel = (jnp.zeros(shape) for shape in LARGE)
     assert not own(x, kernel)
     assert own(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
-    assert own(x[:, :20], kernel)
+    assert own(x[:, :20], kernel) == (ours is PLAIN)
     assert own(x[..., :64], kernel[:, :, :64])
     with traced_for(ANY):
         assert own(x, kernel)
@@ -62,3 +62,20 @@ def test_a_batch_is_its_images():
     x, kernel = map(jnp.asarray, arrays((3, *LARGE[0][1:]), LARGE[1]))
     one_by_one = [PLAIN(image[None], kernel)[0] for image in x]
     np.testing.assert_array_equal(PLAIN(x, kernel), np.stack(one_by_one))
+
+
+@pytest.mark.parametrize("ours", [PLAIN, convolve_doubled])
+def test_what_is_made_of_weights_alone_is_not_held(ours):
+    """A compiler makes it at the start of a program, for all layers, and has room for all."""
+
+    def temporary(layers):
+        def network(x, kernels):
+            for kernel in kernels:
+                x = ours(x, kernel)[:, :32, :32]
+            return x
+
+        kernels = [jax.ShapeDtypeStruct((3, 3, 256, 256), jnp.float32)] * layers
+        compiled = jax.jit(network).lower(jax.ShapeDtypeStruct((1, 32, 32, 256), jnp.float32), kernels).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(6) < 1.2 * temporary(2)

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from tvt_jax.models.convolution import NO_PADDING, SAME_3X3, Padding, convolve, convolve_doubled
+from tvt_jax.models.platform import on_one_cpu
 from tvt_jax.models.remat import product
 
 # torch draws weights and biases, of convolutions and linear layers, from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
@@ -102,8 +103,13 @@ class Dense(nn.Module):
 
     @nn.compact
     def parts(self, x: Float[Array, "*n c"], count: int) -> list[Float[Array, "*n e"]]:
-        """Give the result in equal parts, each a product of its own: a compiler joins to it what is done with it."""
+        """Give the result in equal parts, each a product of its own: a compiler joins to it what is done with it.
+
+        On a CPU it is one product, since all parts of all kernels would be copied before the first is used.
+        """
         split = partial(jnp.split, indices_or_sections=count, axis=-1)
+        if count > 1 and on_one_cpu():
+            return split(self.parts(x, 1)[0])
         kernel = parameter(self, "kernel", torch_kernel_init, (x.shape[-1], self.features)).astype(self.dtype)
         x = x.astype(self.dtype)
         parts = [x @ part for part in split(kernel)]

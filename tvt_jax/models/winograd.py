@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Fewer channels, or fewer pixels, take longer this way than by the compiler's own convolution.
-_CHANNELS, _PIXELS = 128, 32 * 32
+# Fewer channels take longer this way than by the compiler's own convolution.
+_CHANNELS = 128
 # Tiles that are worked on at a time: what they become stays in a cache.
 _TILES = 1024
 
@@ -23,6 +23,7 @@ class Transforms(NamedTuple):
         seen: how many these are.
         stride: pixels from one pair of results to the next.
         results: combines the products to two results.
+        pixels_from: fewer pixels of an image take longer this way.
     """
 
     kernel: Callable[..., tuple[Array, ...]]
@@ -30,6 +31,7 @@ class Transforms(NamedTuple):
     seen: int
     stride: int
     results: Callable[..., tuple[Array, Array]]
+    pixels_from: int
 
 
 # Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv 1509.09308, section 4.1.
@@ -39,6 +41,7 @@ PLAIN = Transforms(
     seen=4,
     stride=2,
     results=lambda a, b, c, d: (a + b + c, b - c - d),
+    pixels_from=32 * 32,
 )
 # The same where the two pixels in the middle are one, doubled: their difference needs no product.
 DOUBLED = Transforms(
@@ -47,6 +50,7 @@ DOUBLED = Transforms(
     seen=3,
     stride=1,
     results=lambda a, b, c: (a + b, b - c),
+    pixels_from=1,
 )
 
 
@@ -58,7 +62,7 @@ def pays(x: Array, kernel: Array, transforms: Transforms) -> bool:
         and min(kernel.shape[2:]) >= _CHANNELS
         and x.dtype == kernel.dtype == jnp.float32
         and rows % transforms.stride == columns % transforms.stride == 0
-        and rows * columns >= _PIXELS
+        and rows * columns >= transforms.pixels_from
     )
 
 
@@ -75,18 +79,21 @@ def convolve(
     high = -(-high // strips)  # of a strip, in tiles
     strips = -(-rows // (transforms.stride * high))
     below = strips * high * transforms.stride - rows
-    padded = jnp.pad(x, ((0, 0), (1, 1 + below), (1, 1), (0, 0)))
-    kernels = [transforms.kernel(*row) for row in transforms.kernel(*kernel)]
+    padded = jax.lax.optimization_barrier(jnp.pad(x, ((0, 0), (1, 1 + below), (1, 1), (0, 0))))
     seen = (1, (high - 1) * transforms.stride + transforms.seen, columns + 2, channels)
+    # Nothing may hang on weights alone: a compiler makes it at the start, for all layers, and holds it.
+    none = padded[0, 1, 1, 0] < -jnp.inf
+    kernel_rows = [jax.lax.dynamic_index_in_dim(kernel, i + jnp.int32(none), keepdims=False) for i in range(3)]
+    kernels = [transforms.kernel(*row) for row in transforms.kernel(*kernel_rows)]
 
-    def strip(index: Array) -> Array:
+    def add_strip(index: Array, result: Array) -> Array:
         top = index % strips * high * transforms.stride
         part = jax.lax.dynamic_slice(padded, (index // strips, top, 0, 0), seen)[0]
-        return _strip(part, kernels, high, wide, transforms)
+        return result.at[index].set(_strip(part, kernels, high, wide, transforms))
 
-    result = jax.lax.map(strip, jnp.arange(batch * strips)) if batch * strips > 1 else strip(jnp.int32(0))
-    result = result.reshape(batch, strips * 2 * high, 2 * wide, -1)
-    return result[:, : 2 * rows // transforms.stride]
+    start = jnp.full((batch * strips, 2 * high, 2 * wide, kernel.shape[-1]), none, x.dtype)
+    result = jax.lax.fori_loop(0, batch * strips, add_strip, start)
+    return result.reshape(batch, -1, *result.shape[2:])[:, : 2 * rows // transforms.stride]
 
 
 def _strip(x: Array, kernels: list[tuple[Array, ...]], high: int, wide: int, transforms: Transforms) -> Array:
