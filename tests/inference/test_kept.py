@@ -1,5 +1,8 @@
 """Executables that are found on the disk: without tracing, with the same result, and never those of something else."""
 
+import os
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,3 +109,26 @@ def test_where_jax_keeps_nothing_nothing_is_kept(folder):
     jax.config.update("jax_enable_compilation_cache", False)
     scaled([])(2, {"x": X}, True)
     assert not files(folder)
+
+
+def test_what_has_not_been_used_for_a_month_makes_room(folder):
+    def unused(file, days):
+        then = time.time() - days * 24 * 3600
+        os.utime(file, (then, then))
+
+    traces = []
+    scaled(traces)(2, {"x": X}, True)
+    (used,) = files(folder)
+    scaled(traces)(3, {"x": X}, True)
+    (old,) = set(files(folder)) - {used}
+    (folder / "of-jax").write_text("")
+    for file, days in ((used, 31), (old, 31), (folder / "of-jax", 31)):
+        unused(file, days)
+    scaled(traces)(2, {"x": X}, True)
+    assert traces == [2, 3]
+    scaled(traces)(4, {"x": X}, True)
+    assert used in files(folder) and old not in files(folder) and len(files(folder)) == 2
+    assert (folder / "of-jax").exists()
+    unused(used, 29)
+    scaled(traces)(5, {"x": X}, True)
+    assert used in files(folder)

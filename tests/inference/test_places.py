@@ -57,6 +57,20 @@ def test_linked_folders_are_followed_once(tmp_path):
     assert {path.name for path in places.passed} == {"0", "up", "c"}
 
 
+def test_links_to_themselves_and_closed_folders_are_passed_by(tmp_path, monkeypatch):
+    fill(tmp_path, "in/a.png", "in/closed/b.png")
+    for name in ("loop.png", "loop"):
+        os.symlink(name, tmp_path / "in" / name)
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "closed")  # to root every folder is open
+    places = place_files([tmp_path / "in"], tmp_path / "out")
+    assert set(targets(places, tmp_path / "in")) == {"a.png"}
+    assert {path.name: why for path, why in places.passed.items()} == {
+        "loop.png": "of another kind",
+        "loop": "of another kind",
+        "closed": "not open to you",
+    }
+
+
 @pytest.mark.parametrize(
     ("source", "target", "error", "message"),
     [

@@ -59,6 +59,26 @@ def test_a_bad_file_is_said_once_and_the_others_are_done(tmp_path, looks, capsys
     assert (tmp_path / "out/a.png").is_file()
 
 
+def test_names_that_clash_are_said_once_and_the_others_are_done_later(tmp_path, looks, capsys):
+    (tmp_path / "in").mkdir()
+
+    def clash():
+        fill(tmp_path, "in/a.png", "in/a.bmp")
+
+    def rename():
+        (tmp_path / "in/a.bmp").rename(tmp_path / "in/b.bmp")
+
+    assert looks("in out", nothing, clash, nothing, nothing, rename, nothing) == 130
+    assert capsys.readouterr().err.count("error: several pictures would be written to out/a.png") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+
+
+def test_what_cannot_work_from_the_start_is_an_error_at_once(tmp_path, looks, capsys):
+    fill(tmp_path, "in/a.png", "in/a.bmp")
+    assert looks("in out") == 1
+    assert "error: several pictures would be written to out/a.png" in capsys.readouterr().err
+
+
 def test_what_is_done_already_is_left(tmp_path, looks):
     fill(tmp_path, "in/a.png")
     looks("in out", nothing)

@@ -105,6 +105,8 @@ def upscale(
     naming = Naming(suffix=suffix, image_format=format.upper() if format else None)
     if watch:
         require_folders(paths)
+        with suppress(FileNotFoundError):  # there may be nothing yet
+            settle(paths, naming, None)
     job = None if watch else settle(paths, naming, quality)
     options: dict[str, Any] = {"prompt": prompt, "color_fix": color_fix, "tile": tile, "dtype": dtype}
     options |= {"strength_pixel": strength_pixel, "strength_semantic": strength_semantic}

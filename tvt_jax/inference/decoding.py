@@ -1,21 +1,27 @@
 """Decoding what Pillow cuts off or refuses: more than 8 bits a channel, and TIFFs of grey and RGB at every depth."""
 
 import io
+import math
+import re
 from typing import Any
 
 import cv2
 import imagecodecs
 import numpy as np
 import tifffile
-from jaxtyping import UInt
+from jaxtyping import UInt, UInt16
 
 from tvt_jax.inference import png
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNM_SIGNATURES = (b"P5", b"P6")
+_COMMENT, _LONGEST_PNM_HEADER = re.compile(rb"#[^\n]*"), 1000
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
 _COLORS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3}
 _ASSOCIATED, _UNASSOCIATED = 1, 2
+
+# It tells of damaged tags without the file's name; damage that costs pixels is an error here.
+tifffile.logger().disabled = True
 
 Pixels = UInt[np.ndarray, "h w c"]
 
@@ -32,28 +38,46 @@ def decode_exactly(data: bytes) -> Pixels | None:
         return _with_channels(imagecodecs.png_decode(png.pixels_alone(data)))
     if data.startswith(TIFF_SIGNATURES):
         with tifffile.TiffFile(io.BytesIO(data)) as file:
+            if not file.pages:
+                raise ValueError("it ends before all pixels are there")
             return _decode_page(file.pages[0], len(data))
     if data.startswith(_PNM_SIGNATURES):
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        # OpenCV gives blue first.
-        return _with_channels(pixels)[..., ::-1] if pixels is not None and pixels.dtype == np.uint16 else None
+        return _decode_pnm(data)
     return None
 
 
+def _decode_pnm(data: bytes) -> Pixels | None:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        return None
+    top = int(_COMMENT.sub(b"", data[:_LONGEST_PNM_HEADER]).split(maxsplit=4)[3])
+    # OpenCV gives blue first, and numbers as they stand.
+    return _scaled(_with_channels(pixels)[..., ::-1], top)
+
+
 def _decode_page(page: Any, length: int) -> Pixels | None:
+    if not _is_whole(page, length):
+        raise ValueError("it ends before all pixels are there")
     bits = np.max(page.bitspersample)
     # Pillow mixes 16-bit inks well enough: CMYK becomes 8-bit sRGB in any case.
     if page.photometric == _CMYK or (bits <= 8 and page.photometric not in _COLORS) or bits < 8:
         return None
     if page.dtype not in (np.uint8, np.uint16) or page.photometric not in _COLORS or page.imagedepth > 1:
         raise ValueError(f"{_kind(page)} has no agreed range: save it with 8 or 16 bits a channel, grey or RGB")
-    if max(start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)) > length:
-        raise ValueError("it ends before all pixels are there")
     pixels = page.asarray()
     pixels = _with_channels(np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels)
-    if 8 < bits < 16:
-        pixels = (pixels.astype(np.uint32) * 65535 // (2**bits - 1)).astype(np.uint16)
-    return _plain(pixels, page)
+    return _plain(_scaled(pixels, 2**bits - 1) if 8 < bits < 16 else pixels, page)
+
+
+def _is_whole(page: Any, length: int) -> bool:
+    """Tell whether all strips or tiles lie in the file: of those that don't, decoders make black."""
+    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    return len(parts) >= math.prod(page.chunked) and all(size and start + size <= length for start, size in parts)
+
+
+def _scaled(pixels: Pixels, top: int) -> UInt16[np.ndarray, "h w c"]:
+    """Scale what goes up to `top` to 16 bits."""
+    return np.minimum(pixels.astype(np.uint32) * 65535 // top, 65535).astype(np.uint16)
 
 
 def _plain(pixels: Pixels, page: Any) -> UInt[np.ndarray, "h w _"]:

@@ -12,7 +12,7 @@ import tifffile
 from jaxtyping import UInt
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
-from tvt_jax.inference import png
+from tvt_jax.inference import jpeg, png
 from tvt_jax.inference.channels import turn_upright
 from tvt_jax.inference.decoding import TIFF_SIGNATURES, decode_exactly
 from tvt_jax.inference.metadata import Metadata, gather, mark_of, tiff_exif, tiff_info
@@ -25,7 +25,6 @@ _ORIENTATION = 274
 # Pillow knows more kinds, of which some start other programs.
 _KINDS = "PNG JPEG MPO WEBP TIFF BMP DIB GIF AVIF HEIF PPM".split()
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_JPEG_END = b"\xff\xd9"
 # Profiles of printers and packets of edits have megabytes; Pillow's own limit is one.
 PngImagePlugin.MAX_TEXT_CHUNK = 64 * 2**20
 PngImagePlugin.MAX_TEXT_MEMORY = 256 * 2**20
@@ -68,7 +67,8 @@ def decode_picture(data: bytes, name: str) -> Picture:
             raise ValueError(f"{name} can't be read as a picture: its content is of no kind that is known") from None
         # Decoders raise whatever they like on a broken file: SyntaxError, struct.error, EOFError, TiffFileError ...
         except Exception as error:
-            raise ValueError(f"{name} can't be read as a picture: {error}") from error
+            why = str(error).strip() or f"it is damaged ({type(error).__name__})"
+            raise ValueError(f"{name} can't be read as a picture: {why}") from error
     for warning in found:
         warnings.warn(f"{name}: {warning.message}", stacklevel=2)
     return picture
@@ -83,6 +83,11 @@ def size_of(path: Path) -> tuple[int, int] | None:
 
 def size_in(stream: Stream) -> tuple[int, int] | None:
     """Height and width of the picture in an open file, as `size_of`."""
+    size = _header_size(stream)
+    return size if size and all(size) else None
+
+
+def _header_size(stream: Stream) -> tuple[int, int] | None:
     # Decoders raise whatever they like on a broken file, and reading it whole tells what is wrong.
     with suppress(Exception), warnings.catch_warnings(action="ignore"):
         header = stream.read(24)
@@ -136,14 +141,14 @@ def _register_heic() -> None:
 
 def _decode(data: bytes) -> Picture:
     if data.startswith(png.SIGNATURE):
-        data, damaged = png.without_damage(data)
-        if damaged:
-            warnings.warn(f"left out what has a wrong checksum ({', '.join(damaged)})", stacklevel=2)
+        data, faults = png.without_damage(data)
+        for fault in faults:
+            warnings.warn(fault, stacklevel=2)
     pixels = decode_exactly(data)
     if pixels is not None:
         return _finish(pixels, *_told(data))
     with _open(io.BytesIO(data)) as image:
-        return _from_image(_loaded(image, data))
+        return _from_image(jpeg.loaded(image, data) if image.format in jpeg.KINDS else image)
 
 
 def _told(data: bytes) -> tuple[Image.Exif, dict]:
@@ -157,35 +162,20 @@ def _told(data: bytes) -> tuple[Image.Exif, dict]:
             exif = Image.Exif()
         return exif, tiff_info(exif)
     with _open(io.BytesIO(data)) as image:
-        return image.getexif(), image.info
+        return _exif_of(image), image.info
 
 
-def _loaded(image: Image.Image, data: bytes) -> Image.Image:
+def _exif_of(image: Image.Image) -> Image.Exif:
     try:
-        image.load()
-    except OSError:
-        if image.format not in ("JPEG", "MPO"):
-            raise
-        return _without_end(data)
-    return image
-
-
-def _without_end(data: bytes) -> Image.Image:
-    """Decode a JPEG that lacks its end marker, which all pixels may precede.
-
-    If so, what is put between them and a new marker changes none.
-    """
-    data = data.removesuffix(b"\xff")
-    fills = (b"", b"\x55" * 64, b"\xaa" * 64)
-    images = [Image.open(io.BytesIO(data + fill + _JPEG_END)) for fill in fills]
-    if len({image.tobytes() for image in images}) > 1:
-        raise ValueError("it ends before all pixels are there")
-    warnings.warn("its end marker is missing, all pixels are there", stacklevel=2)
-    return images[0]
+        return image.getexif()
+    # Pillow raises whatever a damaged directory makes it stumble over.
+    except Exception as error:
+        warnings.warn(f"the EXIF data is damaged and left out ({error})", stacklevel=2)
+        return Image.Exif()
 
 
 def _from_image(image: Image.Image) -> Picture:
-    exif, info = image.getexif(), dict(image.info)
+    exif, info = _exif_of(image), dict(image.info)
     if image.mode == "CMYK":
         image, info["icc_profile"] = _cmyk_to_rgb(image, info.get("icc_profile")), None
     return _finish(_plain(image), exif, info)

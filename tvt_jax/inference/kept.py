@@ -5,7 +5,9 @@ jax keeps what it compiles too, but finds it by its text: tracing and lowering t
 
 import hashlib
 import sys
+import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from tvt_jax.executable import from_bytes, to_bytes
 from tvt_jax.files import write_whole
 from tvt_jax.fingerprint import RESTORATION_CODE, code_fingerprint
 
+# A program that none has read for so long is most likely one of older code.
+SECONDS_UNUSED = 30 * 24 * 3600
 # What a trace depends on beside its arguments.
 _TRACED = ("jax_default_matmul_precision", "jax_enable_x64")
 
@@ -65,9 +69,12 @@ def _on_one_cpu(leaves: list[Any]) -> bool:
 def _read(path: Path, tree: jax.tree_util.PyTreeDef) -> Callable[..., Any] | None:
     """Read an executable; None if there is none, or what is there is spoilt."""
     try:
-        return from_bytes(path.read_bytes(), tree, jax.tree.structure(0), jax.devices()[:1])
+        program = from_bytes(path.read_bytes(), tree, jax.tree.structure(0), jax.devices()[:1])
     except Exception:  # whatever the runtime raises, compiling again helps
         return None
+    with suppress(OSError):  # others may have kept it, for all to read
+        path.touch()
+    return program
 
 
 def _compile(path: Path, lowered: Lowered) -> Callable[..., Any]:
@@ -76,7 +83,16 @@ def _compile(path: Path, lowered: Lowered) -> Callable[..., Any]:
     with suspended():
         compiled = lowered.compile()
     try:
+        _forget(path.parent)
         write_whole(path, to_bytes(compiled))
     except OSError as error:
         print(f"warning: {path} can't be written, so the next process compiles again: {error}", file=sys.stderr)
     return compiled
+
+
+def _forget(folder: Path) -> None:
+    """Remove the programs that have not been used for long."""
+    for path in folder.glob("tvt-*.executable"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > SECONDS_UNUSED:
+                path.unlink()

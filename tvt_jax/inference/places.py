@@ -97,7 +97,7 @@ def _add_folder(places: Places, source: Path, below: Path, naming: Naming, targe
 
 
 _HIDDEN, _KIND, _MADE = "hidden", "of another kind", "made by tvt before"
-_OUT, _SEEN = "results", "in another place already"
+_OUT, _SEEN, _CLOSED = "results", "in another place already", "not open to you"
 
 
 def _search(source: Path, target: Path) -> Iterator[tuple[Path, str]]:
@@ -111,11 +111,14 @@ def _search(source: Path, target: Path) -> Iterator[tuple[Path, str]]:
             yield folder, _SEEN
             continue
         seen.add(folder.resolve())
+        if not os.access(folder, os.R_OK | os.X_OK):
+            yield folder, _CLOSED
+            continue
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             path = folder / entry.name
             if entry.name.startswith("."):
                 yield path, _HIDDEN
-            elif not entry.is_dir():
+            elif not path.is_dir():  # of a link to itself, an entry raises
                 yield path, _why_not(path)
             elif path.resolve() == out:
                 yield path, _OUT

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 
 from tvt_jax.files import check_writable
@@ -21,18 +21,19 @@ def check_room(pairs: list[Pair], scale: Scale) -> None:
     Raises:
         ValueError: a result can't be written, or they will not fit the disk.
     """
-    needed = Counter[int]()
-    folders = defaultdict[int, set[Path]](set)
-    for source, target in pairs:
-        check_writable(target)
-        device = os.stat(target.parent).st_dev
-        folders[device].add(target.parent)
-        needed[device] += _estimate(source, target, scale)
-    for device, size in needed.items():
-        folder = min(folders[device])
+    needed = defaultdict[int, dict[Pair, int]](dict)
+    for pair in pairs:
+        check_writable(pair[1])
+        needed[os.stat(pair[1].parent).st_dev][pair] = _estimate(*pair, scale)
+    for sizes in needed.values():
+        largest = max(sizes, key=lambda pair: sizes[pair])
+        size, folder = sum(sizes.values()), min(target.parent for _, target in sizes)
         free = shutil.disk_usage(folder).free
         if size > free:
-            raise ValueError(f"the results need about {size / 1e9:.2f} GB, and {folder} has {free / 1e9:.2f} GB free")
+            raise ValueError(
+                f"the results need about {size / 1e9:.2f} GB, that of {largest[0]} {sizes[largest] / 1e9:.2f} GB, "
+                f"and {folder} has {free / 1e9:.2f} GB free"
+            )
 
 
 def _estimate(source: Path, target: Path, scale: Scale) -> int:

@@ -29,8 +29,10 @@ def watch(settle: Callable[[], Job], upscaler: Upscaler, scale: Scale, how: How)
     """
     before: dict[Pair, State] = {}
     tried: dict[Pair, State] = {}
+    wrong = ""
     while True:
-        now = {pair: _state(pair[0]) for pair in _settled(settle)}
+        pairs, wrong = _settled(settle, wrong)
+        now = {pair: _state(pair[0]) for pair in pairs}
         ready = [pair for pair, state in now.items() if before.get(pair) == state != tried.get(pair)]
         tried |= {pair: now[pair] for pair in ready}
         _upscale(Files(Places(pairs=ready)), upscaler, scale, how)
@@ -38,12 +40,17 @@ def watch(settle: Callable[[], Job], upscaler: Upscaler, scale: Scale, how: How)
         time.sleep(SECONDS)
 
 
-def _settled(settle: Callable[[], Job]) -> list[Pair]:
+def _settled(settle: Callable[[], Job], wrong: str) -> tuple[list[Pair], str]:
+    """Give what there is, and what is wrong with it, which is said unless it was `wrong` before."""
     try:
         job = settle()
-        return job.places.pairs if isinstance(job, Files) else []
+        return job.places.pairs if isinstance(job, Files) else [], ""
     except FileNotFoundError:  # nothing has been dropped yet, or it has gone
-        return []
+        return [], ""
+    except ValueError as error:  # such as two that would get one name, until one of them is renamed
+        if str(error) != wrong:
+            print(f"error: {error}", file=sys.stderr)
+        return [], str(error)
 
 
 def _state(path: Path) -> State:
