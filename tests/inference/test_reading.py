@@ -6,6 +6,7 @@ import struct
 import sys
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -181,11 +182,24 @@ def test_a_tiff_that_lacks_strips_is_no_black_picture(tmp_path, capfd, depth, st
     assert capfd.readouterr().err == ""
 
 
+def test_of_a_tiff_a_preview_is_taken_with_a_warning(tmp_path):
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as file:
+        file.write(PHOTO[::4, ::4], photometric="rgb", subfiletype=1)
+        file.write(PHOTO, photometric="rgb")
+    with pytest.warns(UserWarning, match=r"a.tif: its first page, which is taken, is a preview of another one"):
+        np.testing.assert_array_equal(read(tmp_path, "a.tif", stream.getvalue()), PHOTO[::4, ::4])
+
+
 def test_a_pnm_goes_up_to_what_it_says(tmp_path):
-    head = b"P5 # a note\n7 5\n1000\n"
-    values = DEEP[..., :1] % 1001
-    expected = values.astype(np.uint32) * 65535 // 1000
-    np.testing.assert_array_equal(read(tmp_path, "a.png", head + values.astype(">u2").tobytes()), expected)
+    for kind, channels in ((b"P5", 1), (b"P6", 3)):
+        values = DEEP[..., :channels] % 1001
+        expected = values.astype(np.uint32) * 65535 // 1000
+        data = kind + b" # a note\n7 5\n1000\n" + values.astype(">u2").tobytes()
+        pixels = read(tmp_path, "a.png", data)
+        np.testing.assert_array_equal(pixels, expected)
+        # In an order of its bytes that OpenCV takes, too.
+        assert cv2.resize(pixels, (14, 10)).shape[:2] == (10, 14)
 
 
 def test_what_is_no_picture_is_said_in_one_sentence(tmp_path):

@@ -69,5 +69,5 @@ def test_a_disk_that_is_too_full_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(need)))
     check_room(pairs, 4)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(need) - 1))
-    with pytest.raises(ValueError, match=r"need about 0\.00 GB, that of .*a.png 0\.00 GB, and .*out has 0\.00 GB"):
+    with pytest.raises(ValueError, match=r"need about 0\.5 MB, that of .*a.png 0\.3 MB, and .*out has 0\.5 MB"):
         check_room(pairs, 4)

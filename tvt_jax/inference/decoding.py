@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import warnings
 from typing import Any
 
 import cv2
@@ -40,7 +41,9 @@ def decode_exactly(data: bytes) -> Pixels | None:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             if not file.pages:
                 raise ValueError("it ends before all pixels are there")
-            return _decode_page(file.pages[0], len(data))
+            if file.pages.first.is_reduced:
+                warnings.warn("its first page, which is taken, is a preview of another one", stacklevel=2)
+            return _decode_page(file.pages.first, len(data))
     if data.startswith(_PNM_SIGNATURES):
         return _decode_pnm(data)
     return None
@@ -52,7 +55,7 @@ def _decode_pnm(data: bytes) -> Pixels | None:
         return None
     top = int(_COMMENT.sub(b"", data[:_LONGEST_PNM_HEADER]).split(maxsplit=4)[3])
     # OpenCV gives blue first, and numbers as they stand.
-    return _scaled(_with_channels(pixels)[..., ::-1], top)
+    return _scaled(pixels[..., ::-1] if pixels.ndim == 3 else pixels[..., None], top)
 
 
 def _decode_page(page: Any, length: int) -> Pixels | None:

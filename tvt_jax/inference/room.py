@@ -31,8 +31,8 @@ def check_room(pairs: list[Pair], scale: Scale) -> None:
         free = shutil.disk_usage(folder).free
         if size > free:
             raise ValueError(
-                f"the results need about {size / 1e9:.2f} GB, that of {largest[0]} {sizes[largest] / 1e9:.2f} GB, "
-                f"and {folder} has {free / 1e9:.2f} GB free"
+                f"the results need about {size / 1e6:.1f} MB, that of {largest[0]} {sizes[largest] / 1e6:.1f} MB, "
+                f"and {folder} has {free / 1e6:.1f} MB free"
             )
 
 
