@@ -252,6 +252,7 @@ def test_results_never_take_the_place_of_inputs_or_truths(doubled, taken):
         (["--sr", "sr", "--categories", "kinds.csv"], "error: --categories goes with --report"),
         (["--sr", "sr", "--report", "r.html", "--categories", "none.csv"], "No such file"),
         (["--sr", "sr", "--crop-border", "-1"], "error: --crop-border -1 is out of range"),
+        (["--lr", "hr"], "error: --lr and --hr are both hr: enlarged pictures need larger truths"),
         ([], "error: give --lr"),
         (["--lr", "sr", "--config", "c.py"], "error: --config goes with --follow"),
         (["--lr", "sr", "--config.steps=3"], "error: --config.steps=3 goes with --follow"),

@@ -49,6 +49,8 @@ def run(
     _check(lr, sr, [*filter(None, (model, save, tile))], crop_border, bool(categories and not report))
     source, own = (sr, sr.resolve().name) if sr else (lr, "this run")
     assert source  # for the type checker
+    if lr and lr.resolve() == hr.resolve():
+        raise ValueError(f"--lr and --hr are both {hr}: enlarged pictures need larger truths, in a folder of their own")
     chosen, others = choose_metrics(metrics), _read_runs(against, own)
     _check_outputs(out, report)
     folder = fetch(model) if model else PRETRAINED
