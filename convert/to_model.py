@@ -17,18 +17,17 @@ from convert.room import check_apart, room_for
 from convert.sd import StableDiffusion, read_network
 from convert.tvt import read_tvt
 from tvt_jax.model_folder import (
-    PROMPTS,
     ModelCard,
     Network,
     is_model_folder,
     read_card,
+    read_prompts,
     replaced,
     write_parts,
 )
 from tvt_jax.models.keys import tree_from_torch
 from tvt_jax.models.middle import has_middle, without_middle
 from tvt_jax.models.vae import AutoencoderKLConfig
-from tvt_jax.tensors import read_weights
 from tvt_jax.tokenizer import Tokenizer, encode_prompts
 
 PROMPT = "clean, high-resolution, 8k,"  # the release's, without an image's own tags
@@ -144,7 +143,7 @@ def _import_again(folder: Path, source: StableDiffusion, out: Path, tokenizer: P
     card, lora = read_card(folder), read_branches(folder)
     networks: dict[str, Network] = {}
     for part in ("vae", "vae_source"):
-        if (folder / part).is_dir():
+        if part == "vae" or (folder / part).is_dir():
             networks[part] = _without_empty_middle(read_network(folder / part, AutoencoderKLConfig))
     if (folder / "unet").is_dir():
         networks["unet"] = source.unet
@@ -153,7 +152,7 @@ def _import_again(folder: Path, source: StableDiffusion, out: Path, tokenizer: P
         return
     if (folder / "text_encoder").is_dir():
         networks["text_encoder"] = source.text_encoder
-    held = read_weights(folder / PROMPTS) if (folder / PROMPTS).is_file() else {}
+    held = read_prompts(folder)
     _write(out, card, networks, lambda: dict(held), tokenizer or source.tokenizer, lora)
 
 
