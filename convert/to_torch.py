@@ -9,7 +9,7 @@ import numpy as np
 from convert.hub_page import write_front
 from convert.json_file import read_json
 from convert.layout import Tensors, finite
-from convert.lora import ALPHA, Branches, LoRA, fuse, read_branches
+from convert.lora import ALPHA, Branches, LoRA, check_lora, fuse, read_branches
 from convert.prediction import write_scheduler
 from convert.room import check_apart, room_for
 from convert.tensors import read_safetensors
@@ -18,6 +18,7 @@ from convert.tvt import LORA_LISTS, VAE_PREFIX
 from tvt_jax.model_folder import CARD, PROMPTS, WEIGHTS, read_prompts, replaced, require_model_folder
 from tvt_jax.models.middle import has_middle, without_middle
 from tvt_jax.tensors import write_tensors
+from tvt_jax.unet_lora import LORA
 
 _PARTS = ("vae", "vae_source", "unet", "text_encoder")
 _RANK = 4  # the release's, where the LoRA is fused
@@ -64,6 +65,9 @@ def _check(model: Path, out: Path) -> None:
             raise FileNotFoundError(f"{model / part} lacks its config.json or weights: the model folder is not whole")
     _check_attention(model)
     read_prompts(model)
+    if lora := read_branches(model):
+        unet = read_safetensors(model / "unet" / WEIGHTS)
+        check_lora(lora, {name: tensor.shape for name, tensor in unet.items()}, str(model / LORA))
 
 
 def _check_new(out: Path) -> None:
