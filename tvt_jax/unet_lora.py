@@ -22,7 +22,7 @@ _KNOWN = frozenset(
     "inference_mode base_model_name_or_path revision task_type auto_mapping megatron_core runtime_config loftq_config "
     "eva_config corda_config lora_ga_config peft_version qalora_group_size ensure_weight_tying".split()
 )
-_NOTHING = (None, False, {}, [])
+_NOTHING: tuple[Any, ...] = (None, False, {}, [])
 # What others of plain LoRA may be. Pissa, olora and others take away from the weights what they begin with.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
