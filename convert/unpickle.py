@@ -34,7 +34,7 @@ _STORAGES = {
     "storage.UntypedStorage": "uint8",
 }
 _PLAIN_TYPES = (
-    "set frozenset dict list tuple str unicode int long float complex bool bytes bytearray range xrange slice Ellipsis"
+    "set frozenset dict list tuple str unicode int long float complex bool bytes range xrange slice Ellipsis"
 ).split()
 _OPERATIONS = (
     "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT "

@@ -31,7 +31,7 @@ class Options:
     """Weights in and out at full size.
 
     Attributes:
-        work: a folder for the checkpoints, which are taken where they are there; about 22 GB at one time, 6 GB at the end.
+        work: a folder for the checkpoints, taken where they are there; 22 GB at one time, 6 GB at the end.
         photo: a photo of 512x512 or more.
         side: side in pixels of its middle that the networks are compared on.
     """
