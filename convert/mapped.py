@@ -76,6 +76,8 @@ _OTHERS = (
         "a plain pickle, not a file of torch.save: it may run anything; get its tensors as safetensors",
     ),
     (rb"\x1f\x8b|BZh|\xfd7zXZ\x00|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "packed: unpack it first"),
+    (rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF.{4}WEBP", "a picture"),
+    (rb"\x93NUMPY", "an array of numpy: give the PyTorch weights or safetensors"),
     (rb"GGUF", "a GGUF file: give the safetensors that it was made from"),
     (rb"\x89HDF", "an HDF5 file, as Keras writes: give the PyTorch weights or safetensors"),
     (rb"PK\x05\x06", "an empty zip"),

@@ -122,7 +122,9 @@ def _read_entries(header: dict[str, Any], body: memoryview) -> dict[str, np.ndar
 def _flat(content: Any) -> dict[str, np.ndarray]:
     if type(content) is dict:
         key = next((key for key in _STATE_DICTS if type(content.get(key)) in (dict, Inert)), None)
-        content = content if key is None else content[key]
+        if key is not None:
+            _check_alone(content, key)
+            content = content[key]
         if type(content) is Inert:
             raise Refusal(f"holds a {content.name} as {brief(key)}: only a plain dict of tensors is read")
     if type(content) is not dict:
@@ -137,6 +139,16 @@ def _flat(content: Any) -> dict[str, np.ndarray]:
     if not tensors:
         raise Refusal("holds no tensors")
     return tensors
+
+
+def _check_alone(content: dict[Any, Any], chosen: str) -> None:
+    """Check that no other entry holds tensors of the same names, such as averages: which are meant is not known."""
+    names = set(content[chosen]) if type(content[chosen]) is dict else set()
+    for key, value in content.items():
+        if key != chosen and type(value) is dict and any(isinstance(value[x], np.ndarray) for x in names & set(value)):
+            raise Refusal(
+                f"holds tensors of the same names as {brief(chosen)} and as {brief(key)}: save those you mean alone"
+            )
 
 
 def _read_parts(index: Path) -> dict[str, np.ndarray]:

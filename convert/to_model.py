@@ -10,26 +10,26 @@ from typing import Any
 import numpy as np
 
 from convert.layout import finite
-from convert.lora import Branches, fuse, read_branches, write_branches
+from convert.lora import Branches, check_lora, fuse, read_branches, write_branches
 from convert.osediff import read_osediff
 from convert.pisasr import read_pisasr
 from convert.room import check_apart, room_for
 from convert.sd import StableDiffusion, read_network
 from convert.tvt import read_tvt
 from tvt_jax.model_folder import (
-    PROMPTS,
     ModelCard,
     Network,
     is_model_folder,
     read_card,
+    read_prompts,
     replaced,
     write_parts,
 )
 from tvt_jax.models.keys import tree_from_torch
 from tvt_jax.models.middle import has_middle, without_middle
 from tvt_jax.models.vae import AutoencoderKLConfig
-from tvt_jax.tensors import read_weights
 from tvt_jax.tokenizer import Tokenizer, encode_prompts
+from tvt_jax.unet_lora import LORA
 
 PROMPT = "clean, high-resolution, 8k,"  # the release's, without an image's own tags
 # OSEDiff's and its successors'; the guidance of the VSD loss steers away from it.
@@ -144,16 +144,18 @@ def _import_again(folder: Path, source: StableDiffusion, out: Path, tokenizer: P
     card, lora = read_card(folder), read_branches(folder)
     networks: dict[str, Network] = {}
     for part in ("vae", "vae_source"):
-        if (folder / part).is_dir():
+        if part == "vae" or (folder / part).is_dir():
             networks[part] = _without_empty_middle(read_network(folder / part, AutoencoderKLConfig))
-    if (folder / "unet").is_dir():
+    if lora or (folder / "unet").is_dir():
         networks["unet"] = source.unet
+    if lora:
+        check_lora(lora, {name: x.shape for name, x in networks["unet"].tensors.items()}, str(folder / LORA))
     if prompt is not None and prompt != card.prompt:
         _write_with_text(out, replace(card, prompt=prompt), networks, source, tokenizer, lora)
         return
     if (folder / "text_encoder").is_dir():
         networks["text_encoder"] = source.text_encoder
-    held = read_weights(folder / PROMPTS) if (folder / PROMPTS).is_file() else {}
+    held = read_prompts(folder)
     _write(out, card, networks, lambda: dict(held), tokenizer or source.tokenizer, lora)
 
 

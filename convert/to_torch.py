@@ -9,15 +9,16 @@ import numpy as np
 from convert.hub_page import write_front
 from convert.json_file import read_json
 from convert.layout import Tensors, finite
-from convert.lora import ALPHA, Branches, LoRA, fuse, read_branches
+from convert.lora import ALPHA, Branches, LoRA, check_lora, fuse, read_branches
 from convert.prediction import write_scheduler
 from convert.room import check_apart, room_for
 from convert.tensors import read_safetensors
 from convert.torch_writer import write_torch
 from convert.tvt import LORA_LISTS, VAE_PREFIX
-from tvt_jax.model_folder import CARD, PROMPTS, WEIGHTS, replaced, require_model_folder
+from tvt_jax.model_folder import CARD, PROMPTS, WEIGHTS, read_prompts, replaced, require_model_folder
 from tvt_jax.models.middle import has_middle, without_middle
 from tvt_jax.tensors import write_tensors
+from tvt_jax.unet_lora import LORA
 
 _PARTS = ("vae", "vae_source", "unet", "text_encoder")
 _RANK = 4  # the release's, where the LoRA is fused
@@ -34,14 +35,11 @@ def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
         dtype: float32, float16 or bfloat16.
 
     Raises:
-        FileNotFoundError: `model` is not a model folder.
+        FileNotFoundError: `model` is not a model folder, or lacks files.
         FileExistsError: `out` holds something.
-        ValueError: `out` lies within the model, or its UNet attends within windows.
+        ValueError: `out` lies within the model, its UNet attends within windows, or its prompts are broken.
     """
-    require_model_folder(model)
-    check_apart(out, model)
-    _check_new(out)
-    _check_attention(model)
+    _check(model, out)
     with room_for(out, _size(model, dtype)), replaced(out) as partial:
         for name in ("vae", "vae_source", "text_encoder"):
             if (model / name).is_dir():
@@ -55,6 +53,21 @@ def export_diffusers(model: Path, out: Path, dtype: str = "float32") -> None:
             if (model / file).is_file():
                 shutil.copyfile(model / file, partial / file)
         write_front(partial, model)
+
+
+def _check(model: Path, out: Path) -> None:
+    """Check that the model is whole, can be exported, and that its export takes the place of nothing."""
+    require_model_folder(model)
+    check_apart(out, model)
+    _check_new(out)
+    for part in ("vae", *(name for name in _PARTS[1:] if (model / name).is_dir())):
+        if not ((model / part / "config.json").is_file() and any((model / part).glob("*.safetensors"))):
+            raise FileNotFoundError(f"{model / part} lacks its config.json or weights: the model folder is not whole")
+    _check_attention(model)
+    read_prompts(model)
+    if lora := read_branches(model):
+        unet = read_safetensors(model / "unet" / WEIGHTS)
+        check_lora(lora, {name: tensor.shape for name, tensor in unet.items()}, str(model / LORA))
 
 
 def _check_new(out: Path) -> None:
@@ -100,10 +113,7 @@ def export_tvt(model: Path, out: Path) -> None:
         FileExistsError: `out` holds something.
         ValueError: `out` lies within the model, its VAE has middle blocks, or its UNet attends within windows.
     """
-    require_model_folder(model)
-    check_apart(out, model)
-    _check_new(out)
-    _check_attention(model)
+    _check(model, out)
     if not (model / "unet").is_dir():
         raise FileNotFoundError(f"{model} has no UNet: the release is a VAE and a UNet")
     held = read_safetensors(model / "vae" / WEIGHTS)

@@ -33,7 +33,9 @@ _STORAGES = {
     "UntypedStorage": "uint8",
     "storage.UntypedStorage": "uint8",
 }
-_PLAIN_TYPES = "set frozenset dict list tuple str int long float complex bool bytes range slice".split()
+_PLAIN_TYPES = (
+    "set frozenset dict list tuple str unicode int long float complex bool bytes range xrange slice Ellipsis"
+).split()
 _OPERATIONS = (
     "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT "
     "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 "
@@ -43,7 +45,8 @@ _OPERATIONS = (
 # What training tools leave beside the weights: stood in for, never looked up.
 _IGNORED_PREFIXES = (
     *("pytorch_lightning.", "lightning.", "omegaconf."),
-    *("numpy.random._pickle.", "numpy.random.bit_generator.", "numpy.dtypes."),
+    *("addict.", "easydict.", "ml_collections.config_dict.", "mmengine.config.", "yacs.config."),
+    *("numpy.random._pickle.", "numpy.random.bit_generator.", "numpy.dtypes.", "numpy.ma."),
 )
 _IGNORED = {
     "_codecs.encode",
@@ -57,11 +60,13 @@ _IGNORED = {
     *(f"numpy.random.{name}" for name in ("_mt19937.MT19937", "_pcg64.PCG64", "_generator.Generator")),
     *(f"{part}.{kind}Path" for part in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
     *(f"{part}.Pure{kind}Path" for part in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
-    *(f"collections.{name}" for name in ("Counter", "defaultdict", "deque")),
+    *(f"collections.{name}" for name in ("ChainMap", "Counter", "UserDict", "UserList", "defaultdict", "deque")),
+    *("UserDict.IterableUserDict", "UserList.UserList"),  # of the same, in a pickle of protocol 2
+    *("array.array", "array._array_reconstructor", "decimal.Decimal", "fractions.Fraction", "uuid.UUID", "re._compile"),
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
     *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in _PLAIN_TYPES),
     *(f"typing.{name}" for name in ("Any", "Union", "Optional", "List", "Dict", "Tuple")),
-    "torch.device",
+    *("torch.device", "torch.serialization._get_layout"),
     "torch.torch_version.TorchVersion",
 }
 

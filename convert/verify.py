@@ -1,5 +1,6 @@
 """A model folder against the PyTorch files it came from: every tensor, and what the networks make of a photo."""
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,8 @@ class Difference:
     def of(cls, what: str, ours: np.ndarray, theirs: np.ndarray) -> "Difference":
         """Compare arrays of one shape."""
         difference = largest(ours, theirs)
+        if difference == math.inf:
+            return cls(what, difference, difference)
         return cls(what, difference, difference / (float(np.std(theirs, dtype=np.float64)) or 1.0))
 
     def __str__(self) -> str:
@@ -54,8 +57,10 @@ class Difference:
 
 
 def largest(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Give the largest absolute difference."""
-    return float(np.abs(ours.astype(np.float64) - theirs).max(initial=0.0))
+    """Give the largest absolute difference; infinite where one of the two is NaN or infinite."""
+    with np.errstate(invalid="ignore"):
+        difference = float(np.abs(ours.astype(np.float64) - theirs).max(initial=0.0))
+    return math.inf if math.isnan(difference) else difference
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from tests.models.torch_reference import arrays, assert_close, quick_jit, random_params
 from tvt_jax import model_folder
-from tvt_jax.model_folder import ModelCard, ModelFolder, count_parameters, read_model, write_model
+from tvt_jax.model_folder import ModelCard, ModelFolder, count_parameters, read_card, read_model, write_model
 from tvt_jax.models.unet import CROSS_ATTENTION_BLOCK, PLAIN_BLOCK, UNet2DConditionConfig, UNet2DConditionModel
 from tvt_jax.models.vae import AutoencoderKL, AutoencoderKLConfig
 
@@ -151,6 +152,19 @@ def test_a_new_model_replaces_the_old_one_whole(model: ModelFolder, tmp_path: Pa
     write_model(path, ModelFolder(card=ModelCard(), vae_config=VAE_D4, vae=model.vae))
     assert read_model(path).unet is None
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *({"time_step": 1000}, {"time_step": "1"}, {"scale": 0}, {"scale": True}, {"smallest_side": -1}),
+        *({"prompt": None}, {"prediction": "v"}, {"posterior": "mode"}, {"color_fix": ["adain"]}),
+    ],
+)
+def test_a_card_of_odd_values_is_refused(tmp_path: Path, odd: dict):
+    (tmp_path / "tvt.json").write_text(json.dumps(dataclasses.asdict(CARD) | odd))
+    with pytest.raises(ValueError, match=f"tvt.json has {re.escape(str(odd))}: these are no values"):
+        read_card(tmp_path)
 
 
 def test_does_not_replace_what_is_not_a_model(model: ModelFolder, tmp_path: Path):

@@ -34,6 +34,13 @@ _TEXT_WEIGHTS = "model.safetensors"  # as transformers calls them
 PROMPTS = "prompt_embedding.safetensors"
 CARD = "tvt.json"
 
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "prediction": get_args(Prediction),
+    "posterior": ("mean", "sample"),
+    "color_fix": get_args(ColorFix),
+}
+_COUNTS = {"scale": range(1, 1 << 16), "smallest_side": range(1 << 16), "time_step": range(1000)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
@@ -125,7 +132,7 @@ def read_model(
     lora = read_lora(folder) if unet_config else None
     if lora is not None and not lora_apart:
         unet, lora = fuse_lora(unet, lora), None
-    prompts = read_weights(folder / PROMPTS) if (folder / PROMPTS).is_file() else {}
+    prompts = read_prompts(folder)
     return ModelFolder(
         card=read_card(folder),
         vae_config=vae_config,
@@ -202,6 +209,8 @@ def replaced(path: str | os.PathLike[str], mark: str = CARD) -> Iterator[Path]:
         FileExistsError: there is something else in that place.
     """
     target = place(path)
+    if isinstance(target, Path) and target.is_symlink():
+        target = target.resolve()  # the link stays, and what it leads to, on another disk maybe, is what is written
     if target.exists() and not (target / mark).is_file() and (target.is_file() or any(target.iterdir())):
         raise FileExistsError(f"{target} is in the way: it has no {mark} in it, and is not replaced")
     with whole_folder(target, last=mark) as partial:
@@ -245,13 +254,39 @@ def read_card(folder: Place) -> ModelCard:
     """Read the card of a model folder.
 
     Raises:
-        ValueError: it has fields that are not known here.
+        ValueError: it has fields, or values, that are not known here.
     """
     file = folder / CARD
     data = read_json(file)
     if unknown := set(data) - {field.name for field in fields(ModelCard)}:
         raise ValueError(f"{file} has unknown fields {sorted(unknown)}; it may come from a newer version")
+    if odd := {name: value for name, value in data.items() if not _is_sound(name, value)}:
+        raise ValueError(f"{file} has {odd}: these are no values that such fields may have")
     return ModelCard(**data)
+
+
+def _is_sound(name: str, value: Any) -> bool:
+    """Tell whether a field of a card is of its kind, and within its range."""
+    if name in _COUNTS:
+        return type(value) is int and value in _COUNTS[name]
+    return value in _CHOICES[name] if name in _CHOICES else type(value) is str
+
+
+def read_prompts(folder: Place) -> dict[str, np.ndarray]:
+    """Read the encoded prompts of a model folder, `prompt` and `negative_prompt`; none where there is no such file.
+
+    Raises:
+        ValueError: it holds others, or numbers that are not finite, or of another width than the UNet reads.
+    """
+    file, unet = folder / PROMPTS, folder / "unet" / "config.json"
+    held = read_weights(file) if file.is_file() else {}
+    width = read_json(unet).get("cross_attention_dim") if unet.is_file() else None
+    for name, prompt in held.items():
+        if name not in ("prompt", "negative_prompt") or prompt.ndim != 2 or width not in (None, prompt.shape[1]):
+            raise ValueError(f"{file} has {name!r} of shape {prompt.shape}, which is no prompt that this UNet reads")
+        if not np.isfinite(prompt).all():
+            raise ValueError(f"{file}: {name} holds NaN or infinite numbers: it is broken")
+    return held
 
 
 def count_parameters(params: PyTree) -> int:

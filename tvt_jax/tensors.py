@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load
 
 from tvt_jax.models.keys import from_torch, to_torch
@@ -43,15 +43,23 @@ def write_tensors(file: Path, tensors: Mapping[str, Any], dtype: str) -> None:
 
 
 def read_weights(file: Place) -> dict[str, np.ndarray]:
-    """Read a safetensors file of a model folder, as float32; on a CPU jax takes the memory over, without a copy."""
+    """Read a safetensors file of a model folder, as float32; on a CPU jax takes the memory over, without a copy.
+
+    Raises:
+        FileNotFoundError: it isn't there.
+        ValueError: it is damaged, or something else.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing from the model folder")
-    if not isinstance(file, Path):
-        return {name: _laid_out(name, tensor) for name, tensor in load(file.read_bytes()).items()}
-    with safe_open(file, "numpy") as tensors:
-        names = tensors.offset_keys()
-    parts = (names[start : start + _MAPPED] for start in range(0, len(names), _MAPPED))
-    return {name: weight for part in parts for name, weight in _read(file, part)}
+    try:
+        if not isinstance(file, Path):
+            return {name: _laid_out(name, tensor) for name, tensor in load(file.read_bytes()).items()}
+        with safe_open(file, "numpy") as tensors:
+            names = tensors.offset_keys()
+        parts = (names[start : start + _MAPPED] for start in range(0, len(names), _MAPPED))
+        return {name: weight for part in parts for name, weight in _read(file, part)}
+    except SafetensorError as error:
+        raise ValueError(f"{file} is cut short, damaged or no safetensors file: {error}") from error
 
 
 def _read(file: Path, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:

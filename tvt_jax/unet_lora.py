@@ -16,14 +16,15 @@ LORA = "unet_lora"
 LORA_WEIGHTS = "adapter_model.safetensors"
 LORA_PREFIX = "base_model.model."
 _CONFIG = "adapter_config.json"
-_OTHER = (
-    *("rank_pattern", "alpha_pattern", "use_dora", "use_qalora", "lora_bias", "layer_replication", "fan_in_fan_out"),
-    *("modules_to_save", "alora_invocation_tokens", "trainable_token_indices", "target_parameters"),
+# Settings that are read here, and those that only tell how the weights came about.
+_KNOWN = frozenset(
+    "r lora_alpha use_rslora target_modules exclude_modules layers_to_transform layers_pattern lora_dropout "
+    "inference_mode base_model_name_or_path revision task_type auto_mapping megatron_core runtime_config loftq_config "
+    "eva_config corda_config lora_ga_config peft_version qalora_group_size ensure_weight_tying".split()
 )
-# What the settings of plain LoRA may be, the default first. Pissa, olora and others take away from the weights what
-# they begin with.
+_NOTHING: tuple[Any, ...] = (None, False, {}, [])
+# What others of plain LoRA may be. Pissa, olora and others take away from the weights what they begin with.
 _PLAIN: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(_OTHER, (None, False, {}, [])),
     "peft_type": ("LORA",),
     "bias": ("none",),
     "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal"),
@@ -56,7 +57,8 @@ def read_lora_scale(folder: Place, ranks: Collection[int]) -> float:
     """
     file = folder / LORA / _CONFIG
     config = read_json(file)
-    if odd := [name for name, plain in _PLAIN.items() if config.get(name, plain[0]) not in plain]:
+    others = {name: value for name, value in config.items() if name not in _KNOWN}
+    if odd := [name for name, value in others.items() if value not in _PLAIN.get(name, _NOTHING)]:
         raise ValueError(f"{folder / LORA} has LoRA with {', '.join(odd)}, which is not read: merge it by PEFT first")
     rank, alpha = config.get("r", 0), config.get("lora_alpha", 0)
     if type(rank) is not int or {rank} != set(ranks) or type(alpha) not in (int, float) or not 0 < alpha < math.inf:

@@ -40,6 +40,8 @@ KINDS = {
     "a plain pickle": (b"\x80\x04\x95\x0a\0\0\0\0\0\0\0}\x94.", "is a plain pickle, not a file of torch.save"),
     "a packed file": (gzip.compress(PLAIN), "is packed: unpack it first"),
     "a GGUF": (b"GGUF\3\0\0\0" + bytes(50), "is a GGUF file"),
+    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(50), "is a picture"),
+    "an array": (b"\x93NUMPY\1\0" + bytes(50), "is an array of numpy"),
     "of Keras": (b"\x89HDF\r\n\x1a\n" + bytes(50), "is an HDF5 file"),
     "a tar": (b"storages" + bytes(249) + b"ustar\x0000" + bytes(300), "is a tar archive"),
     "nothing": (b"", "is empty"),

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model, inject_adapter_in_model
+from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from convert.lora import FusedTensor, LoRA, check_lora, read_branches, split_lora
+from convert.to_model import import_sd, import_tvt
+from convert.to_torch import export_diffusers, export_tvt
+from tvt_jax.model_folder import read_model
 from tvt_jax.unet_lora import read_lora
 
 
@@ -124,6 +128,8 @@ def change_settings(folder, **changes):
         {"use_qalora": True},
         {"modules_to_save": ["conv"]},
         {"alora_invocation_tokens": [1]},
+        {"use_bdlora": {"nblocks": 2}},
+        {"of_a_later_peft": 0.5},
     ],
 )
 def test_settings_that_one_factor_does_not_tell_are_refused(tmp_path, settings):
@@ -131,6 +137,15 @@ def test_settings_that_one_factor_does_not_tell_are_refused(tmp_path, settings):
     change_settings(tmp_path, **settings)
     with pytest.raises(ValueError, match=f"unet_lora has LoRA with {next(iter(settings))}, which is not read"):
         read_branches(tmp_path)
+
+
+def test_lora_of_a_layer_that_is_not_there_is_refused(sd, release, tmp_path):
+    import_tvt(release, sd, tmp_path / "model", keep_lora=True)
+    file = tmp_path / "model" / "unet_lora" / "adapter_model.safetensors"
+    save_file({name.replace("conv_in", "conv_nowhere"): x for name, x in load_file(file).items()}, file)
+    for use in (export_diffusers, export_tvt, import_sd, lambda model, out: read_model(model)):
+        with pytest.raises(ValueError, match=r"LoRA (that fits no weight of the network: |of )conv_nowhere"):
+            use(tmp_path / "model", tmp_path / "out")
 
 
 @pytest.mark.parametrize("settings", [{"r": 8}, {"r": 0}, {"r": "4"}, {"lora_alpha": None}, {"lora_alpha": -1}])

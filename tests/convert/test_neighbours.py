@@ -1,10 +1,15 @@
 """What people keep beside their weights is skipped, and nothing of it is run."""
 
 import argparse
+import array
 import collections
 import datetime
+import decimal
+import fractions
 import pathlib
 import random
+import re
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +37,11 @@ def neighbours() -> dict[str, Any]:
         "a time": datetime.datetime(2026, 1, 1),
         "a version": torch.__version__,
         "a type": int,
+        "other numbers": (decimal.Decimal("1.5"), fractions.Fraction(1, 3), uuid.UUID(int=3)),
+        "a range": range(3),
+        "other containers": [collections.ChainMap({}), collections.UserDict(a=1), array.array("d", [1.0])],
+        "a pattern": re.compile("a+"),
+        "other arrays": [np.ma.masked_array([1, 2], [0, 1]), torch.strided],
         "of torch": (torch.float16, torch.device("cpu"), torch.Size([1]), torch.get_rng_state()),
     }
 
@@ -47,5 +57,5 @@ def test_harmless_neighbours_are_inert(tmp_path: Path, neighbour: str, protocol:
     assert list(tensors) == ["a"]
     np.testing.assert_array_equal(tensors["a"], np.arange(3))
     torch.save({**content["state_dict"], "beside": content["beside"]}, file)
-    if neighbour not in ("random states", "of torch"):  # tuples, of tensors even: those are asked about
+    if not isinstance(content["beside"], list | tuple):  # those are asked about
         assert list(read_tensors(file)) == ["a"]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from convert import to_model
 from convert.__main__ import main
@@ -190,6 +192,46 @@ def test_numbers_that_are_too_large_for_the_type_are_refused_by_name(sd, tmp_pat
         with pytest.raises(ValueError, match=r"conv_in\S* holds NaN"):
             export(tmp_path / "large", tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_prompts_that_are_broken_are_refused(sd, tmp_path):
+    import_sd(sd, tmp_path / "model")
+    file = tmp_path / "model" / "prompt_embedding.safetensors"
+    held = load_file(file)
+    for content, says in (
+        ({"prompt": held["prompt"] * np.float32(np.nan)}, "prompt holds NaN or infinite numbers"),
+        ({"prompt": held["prompt"][:, :3]}, "has 'prompt' of shape (77, 3), which is no prompt that this UNet reads"),
+        ({"other": held["prompt"]}, "has 'other' of shape (77, 6), which is no prompt"),
+        ({}, "is cut short, damaged or no safetensors file"),
+    ):
+        if content:
+            save_file({name: np.ascontiguousarray(x) for name, x in content.items()}, file)
+        else:
+            file.write_bytes(bytes(5))
+        for use in (export_diffusers, import_sd):
+            with pytest.raises(ValueError, match=re.escape(says)):
+                use(tmp_path / "model", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("lost", ["vae", "vae/config.json", "unet/diffusion_pytorch_model.safetensors"])
+def test_a_model_folder_that_is_not_whole_is_refused(sd, tmp_path, lost):
+    import_sd(sd, tmp_path / "model")
+    path = tmp_path / "model" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for use in (export_diffusers, import_sd):
+        with pytest.raises(FileNotFoundError, match=lost.split("/")[0]):
+            use(tmp_path / "model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(sd, tmp_path):
+    """It may lead to a larger disk."""
+    (tmp_path / "large").mkdir()
+    (tmp_path / "model").symlink_to("large")
+    import_sd(sd, tmp_path / "model")
+    assert (tmp_path / "model").is_symlink() and (tmp_path / "large" / "tvt.json").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"large", "model", "sd"}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])

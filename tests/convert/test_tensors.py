@@ -166,6 +166,10 @@ def test_the_state_dict_of_a_checkpoint_is_read(tmp_path: Path):
         ({3: torch.zeros(1)}, "holds a ndarray as 3"),
         ({"global_step": 7}, "holds no tensors"),
         ({"a\ud800": torch.zeros(1)}, "has the name 'a\\ud800', which is not text"),
+        (
+            {"state_dict": TENSORS, "ema": TENSORS},
+            "of the same names as 'state_dict' and as 'ema': save those you mean",
+        ),
         (defaultdict(list, a=torch.zeros(1)), "holds a collections.defaultdict and not a dict of tensors"),
         (
             {"state_dict": defaultdict(list, a=torch.zeros(1)), "b": torch.zeros(1)},
@@ -174,7 +178,7 @@ def test_the_state_dict_of_a_checkpoint_is_read(tmp_path: Path):
     ],
     ids=[
         *("a list", "a tensor", "dicts in a dict", "a list in a dict", "a number as a name", "no tensors"),
-        *("half a character", "what is inert", "an inert state dict"),
+        *("half a character", "weights and their averages", "what is inert", "an inert state dict"),
     ],
 )
 def test_only_a_flat_dict_is_read(tmp_path: Path, content: Any, says: str):

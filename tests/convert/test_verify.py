@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from convert.__main__ import main
 from convert.to_model import import_sd, import_tvt
 from convert.verify import compare_outputs, compare_tensors, read_networks
 from tvt_jax.model_folder import read_model, write_model
@@ -28,6 +29,17 @@ def test_a_changed_tensor_is_found(sd, model):
     assert vae.largest == 0
     assert unet.largest == pytest.approx(0.25)
     assert unet.what.endswith("conv_in.bias")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_never_agrees(sd, model, number, capsys):
+    folder = read_model(model)
+    folder.unet["mid_block"]["resnets_0"]["conv1"]["bias"][1] = number
+    write_model(model, folder)
+    assert main(["verify", "--model", str(model), "--reference", str(sd)]) == 1
+    said = capsys.readouterr().out
+    assert "mid_block.resnets.0.conv1.bias: largest difference inf" in said and said.endswith("they differ\n")
+    assert main(["verify", "--model", str(model), "--reference", str(model)]) == 1
 
 
 def test_other_tensors_are_refused(sd, model):

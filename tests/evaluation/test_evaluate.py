@@ -98,6 +98,34 @@ def test_categories_are_folders_or_of_a_file(tmp_path):
         read_categories(kinds, ["b"])
 
 
+def test_categories_of_a_spreadsheet_are_read_and_odd_ones_refused(tmp_path):
+    kinds = tmp_path / "kinds.csv"
+    kinds.write_text('\ufeffa,"sea, calm"\n\nb,land\nb,land\n', encoding="utf-8")
+    assert read_categories(kinds, ["a", "b"]) == {"a": "sea, calm", "b": "land"}
+    for content, says in {
+        b"a,sea\na,land\n": "'a' is both sea and land",
+        b"a,\n": "'a,' is not of the form",
+        b"": "names no image",
+        b"a,\xff\n": "is no CSV file in UTF-8",
+    }.items():
+        kinds.write_bytes(content)
+        with pytest.raises(ValueError, match=says):
+            read_categories(kinds, ["a", "b"])
+
+
+def test_pictures_that_another_run_lacks_are_named(folders, capsys):
+    metrics = {"lr": None, "model": None, "save": None, "metrics": "psnr-y"}
+    (folders / "few" / "hr").mkdir(parents=True)
+    save(folders / "few" / "hr" / "Canon_001_HR.png", seed=10)
+    save(folders / "few" / "Canon_001.png", seed=3)
+    run(sr=folders / "few", hr=folders / "few" / "hr", out=folders / "few.json", **metrics)
+    assert capsys.readouterr().err.count("few") == 0
+    run(
+        sr=folders / "sr", hr=folders / "hr", out=folders / "m.json", against=[f"few={folders / 'few.json'}"], **metrics
+    )
+    assert "warning: few: Canon_002: is not among its pictures, and not compared" in capsys.readouterr().err
+
+
 class Doubler(Upscaler):
     unet = "there"
 
@@ -245,6 +273,7 @@ def test_results_never_take_the_place_of_inputs_or_truths(doubled, taken):
     [
         (["--sr", "sr", "--metrics", "psnr-y,musiq"], "error: unknown metric 'musiq'"),
         (["--sr", "sr", "--against", "b.json"], "not of the form NAME=metrics.json"),
+        (["--sr", "sr", "--against", "=b.json"], "not of the form NAME=metrics.json"),
         (["--sr", "sr", "--against", "a=eval.py"], "No such file"),
         (["--sr", "sr", "--against", "a=hr/lonely.png"], "is not a file that eval.py wrote"),
         (["--sr", "sr", "--save", "x"], "error: --model, --save and --tile go with --lr"),

@@ -1,5 +1,8 @@
 """Which picture belongs to which, and what is said of those that are left out."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from tvt_jax.evaluation.pairs import find_pairs
@@ -100,6 +103,23 @@ def test_links_to_folders_are_named(folders, tmp_path):
     (tmp_path / "sr").mkdir()
     (tmp_path / "sr" / "more").symlink_to(tmp_path / "elsewhere")
     assert folders("a.png", "a.png")[1] == {"sr/more": "is a link to a folder, which is not followed"}
+
+
+def test_what_is_no_file_or_has_no_readable_name_is_named(folders, tmp_path):
+    for side in ("sr", "hr"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "a\u202fb.png").touch()
+    os.mkfifo(tmp_path / "sr" / "pipe.png")  # to open it would wait for ever
+    (tmp_path / "sr" / "lost.png").symlink_to("nowhere")
+    (tmp_path / "sr" / "lost.txt").symlink_to("nowhere")
+    for name in (b"a\xff.png", b"a\x1b[31m.png"):
+        (tmp_path / "sr" / os.fsdecode(name)).touch()
+    pairs, left_out = folders("a.png", "a.png")
+    assert list(pairs) == ["a", "a\u202fb"]
+    why = {Path(name.strip("'")).name: reason for name, reason in left_out.items()}
+    assert set(why) == {"pipe.png", "lost.png", r"a\udcff.png", r"a\x1b[31m.png"}
+    assert why["pipe.png"] == why["lost.png"] == "is no file, or leads to none"
+    assert why[r"a\udcff.png"] == why[r"a\x1b[31m.png"] == "has a name that is no text of one line: rename it"
 
 
 def test_a_folder_within_the_other_is_not_part_of_it(tmp_path):

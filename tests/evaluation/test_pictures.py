@@ -72,3 +72,12 @@ def test_transparency_of_one_and_other_colours_are_told(tmp_path):
     assert told("plain", "clear") == ["the truth alone is transparent, and laid over white"]
     (differ,) = told("wide", "plain")
     assert differ.startswith("the colour profiles differ (wide") and " and sRGB)" in differ
+
+
+@pytest.mark.parametrize("ending", ["gif", "tif", "webp"])
+def test_files_of_several_pictures_are_told(tmp_path, ending):
+    first, *more = (Image.new("RGB", (4, 4), (40 * i, 0, 0)) for i in range(3))
+    first.save(tmp_path / f"several.{ending}", save_all=True, append_images=more)
+    first.save(tmp_path / "one.png")
+    (told,) = compare_files(tmp_path / f"several.{ending}", tmp_path / "one.png")
+    assert told == f"{tmp_path / f'several.{ending}'} holds 3 pictures, and the first is compared"

@@ -1,5 +1,6 @@
 """An evaluation that is cut off and started again: what is measured twice, and what the file says in the end."""
 
+import ast
 import json
 import shutil
 import subprocess
@@ -220,6 +221,20 @@ def test_all_code_that_is_imported_counts(imported, parts):
     files = {str(Path(file).relative_to(code._PACKAGE)) for file in found}
     counted = {file for file in files if any(file == part or file.startswith(f"{part}/") for part in parts)}
     assert files - counted <= NOT_COMPUTING
+
+
+def test_all_code_that_reads_pictures_counts_for_scores():
+    """By the imports that the counted files name: to import one would bring all of its package."""
+    counted = {file for part in METRIC_CODE for file in [code._PACKAGE / part, *(code._PACKAGE / part).rglob("*.py")]}
+    bookkeeping = {f"evaluation/{name}.py" for name in ("pairs", "progress", "scores")} | NOT_COMPUTING
+    for file in filter(Path.is_file, counted):
+        tree = ast.parse(file.read_text()) if file.suffix == ".py" else ast.Module([], [])
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tvt_jax."):
+                module = code._PACKAGE.joinpath(*node.module.split(".")[1:])
+                names = [module / name.name for name in node.names] if module.is_dir() else [module]
+                needed = {path.with_suffix(".py") for path in names if path.with_suffix(".py").is_file()} - counted
+                assert {str(path.relative_to(code._PACKAGE)) for path in needed} <= bookkeeping, file
 
 
 def test_a_file_of_scores_with_a_line_of_something_else_is_read(folders, score):

@@ -107,7 +107,7 @@ def _read_runs(against: Sequence[str], own: str) -> OtherRuns:
     taken, runs = {own, "input", "result", "truth"}, []
     for text in against:
         name, found, file = text.partition("=")
-        if not found:
+        if not (found and name):
             raise ValueError(f"--against {text} is not of the form NAME=metrics.json")
         if name in taken:
             raise ValueError(f"--against {text}: '{name}' is taken, choose another name")
@@ -162,9 +162,15 @@ def _tell(runs: Sequence[Run]) -> int:
             message = "not in the comparison, since the runs have different truths or borders"
             print(f"warning: {different[0]}{more}: {message}", file=sys.stderr)
     for run in runs[1:]:
-        for name, reason in run.evaluation.failures.items():
+        for name, reason in (_lacking(evaluation, run) | run.evaluation.failures).items():
             print(f"warning: {run.name}: {name}: {reason}", file=sys.stderr)
     for kind, told in (("warning", evaluation.warnings), ("error", evaluation.failures)):
         for name, reason in told.items():
             print(f"{kind}: {name}: {reason}", file=sys.stderr)
     return 1 if evaluation.failures else 0
+
+
+def _lacking(evaluation: Evaluation, other: Run) -> dict[str, str]:
+    """Say which pictures of this run another has not, so that no comparison with it has them."""
+    names = evaluation.images.keys() - other.evaluation.images.keys()
+    return dict.fromkeys(sorted(names), "is not among its pictures, and not compared")

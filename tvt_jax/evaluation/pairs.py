@@ -2,13 +2,14 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from PIL import Image
 
-from tvt_jax.data.sources import IMAGE_SUFFIXES
+from tvt_jax.data.sources import IMAGE_SUFFIXES, one_line
 from tvt_jax.inference.images import READABLE
 
 Pairs = dict[str, tuple[Path, Path]]
@@ -103,13 +104,16 @@ def _list(root: Path, skip: Collection[Path]) -> tuple[list[Path], dict[str, str
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder")
     Image.init()
-    known = _NOT_READ | Image.EXTENSION.keys()
+    known, readable = _NOT_READ | Image.EXTENSION.keys(), " ".join(sorted(_READ))
     files, left_out = list[Path](), dict[str, str]()
     for file, problem in _walk(root, {path.resolve() for path in skip} - {root.resolve()}):
-        if not problem and file.suffix.lower() in _READ:
+        is_read = file.suffix.lower() in _READ
+        if not problem and is_read:
+            problem = _unusable(file)
+        if not problem and is_read:
             files.append(file)
         elif problem or file.suffix.lower() in known:
-            left_out[str(file)] = problem or f"is of a format that is not read, use one of {' '.join(sorted(_READ))}"
+            left_out[one_line(file)] = problem or f"is of a format that is not read, use one of {readable}"
     return sorted(files), left_out
 
 
@@ -122,3 +126,9 @@ def _walk(root: Path, skip: Collection[Path]) -> Iterator[tuple[Path, str]]:
         yield from ((link, "is a link to a folder, which is not followed") for link in links)
         yield from ((Path(folder, name), "") for name in names if not name.startswith("."))
     yield from ((path, "can't be looked into") for path in closed)
+
+
+def _unusable(file: Path) -> str:
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in str(file)):
+        return "has a name that is no text of one line: rename it"
+    return "" if file.is_file() else "is no file, or leads to none"

@@ -1,12 +1,15 @@
 """Pictures as they are compared: RGB of 8 or 16 bits, over white where they have alpha."""
 
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
-from PIL import ImageCms
+from PIL import Image, ImageCms
 
 from tvt_jax.inference.channels import to_8_bits
 from tvt_jax.inference.images import read_picture
@@ -57,9 +60,18 @@ def compare_files(image: Path, reference: Path) -> list[str]:
     found = []
     if transparent[0] != transparent[1]:
         found.append(f"{'the result' if transparent[0] else 'the truth'} alone is transparent, and laid over white")
+    found += [f"{path} holds {count} pictures, and the first is compared" for path, count in _several(image, reference)]
     if profiles[0] != profiles[1]:
         found.append(f"the colour profiles differ ({' and '.join(profiles)}), and numbers are compared as they stand")
     return found
+
+
+def _several(*paths: Path) -> Iterator[tuple[Path, int]]:
+    """Give the files that hold more than one picture; those that phones put beside a JPEG's do not count."""
+    for path in paths:
+        with suppress(OSError), warnings.catch_warnings(action="ignore"), Image.open(path) as file:
+            if file.format != "MPO" and (count := getattr(file, "n_frames", 1)) > 1:
+                yield path, count
 
 
 def _profile(data: bytes | None) -> str:

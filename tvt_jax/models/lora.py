@@ -65,12 +65,18 @@ def scale_lora(lora: PyTree, scale: float) -> PyTree:
 
 
 def fuse_lora(params: PyTree, lora: PyTree, scale: float = 1.0) -> PyTree:
-    """Add scale * A B to each kernel, so that the network computes the same without the `lora` collection."""
+    """Add scale * A B to each kernel, so that the network computes the same without the `lora` collection.
+
+    Raises:
+        ValueError: there is LoRA of a layer that the network does not have.
+    """
     fused: dict[Path, Any] = flatten_dict(params)
     flat = flatten_dict(lora)
     for path, lora_a in flat.items():
         if path[-1] == "lora_A":
             kernel = (*path[:-1], "kernel")
+            if kernel not in fused:
+                raise ValueError(f"there is LoRA of {'.'.join(path[:-1])}, which the network does not have")
             fused[kernel] = fused[kernel] + scale * low_rank_kernel(lora_a, flat[(*path[:-1], "lora_B")])
     return unflatten_dict(fused)
 
