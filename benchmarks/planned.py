@@ -9,7 +9,7 @@ compiled from shapes alone. Of GPUs the compiler tells no time, and the memory i
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -54,11 +54,12 @@ def plan(method: Method, options: Options, devices: list[Any]) -> Plan:
     weights = tuple(jax.tree.map(lambda x: shape(x.shape, jnp.bfloat16), param_shapes(x)) for x in (vae, unet))
     low = options.side // vae.downsampling
     picture, noise = (shape((1, side, side, channels), jnp.float32) for side, channels in ((options.side, 3), (low, 4)))
-    text, box = shape((1, TOKENS, unet.cross_attention_dim), jnp.float32), shape((1, 4), jnp.float32)
+    text, box = (shape(x, jnp.float32) for x in ((1, TOKENS, unet.cross_attention_dim), (1, 4)))
+    norms = Norms(cast(Any, box))
     networks = AutoencoderKL(vae, dtype=jnp.bfloat16), UNet2DConditionModel(unet, dtype=jnp.bfloat16)
     with jax.set_mesh(mesh):
         traced = jax.jit(run_whole, static_argnums=(0, 1)).trace(
-            networks, card.step, weights, picture, noise, text, Norms(box)
+            networks, card.step, weights, picture, noise, text, norms
         )
     return plan_program(traced, options.topology, mesh, 1, options.quick)
 

@@ -6,10 +6,9 @@ from typing import Any
 
 from jaxtyping import Array, Float, PyTree
 
-from tvt_jax.model_folder import read_card, require_model_folder
+from tvt_jax.model_folder import keeps_lora, read_card, require_model_folder
 from tvt_jax.models.unet import UNet2DConditionModel
 from tvt_jax.place import Place
-from tvt_jax.unet_lora import LORA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ class TwoPasses:
 def require_adapters(path: Place) -> None:
     """Raise ValueError where a model folder is none that strengths mean something for."""
     require_model_folder(path)
-    if not (path / LORA).is_dir() or read_card(path).prediction != "residual":
+    if not keeps_lora(path) or read_card(path).prediction != "residual":
         raise ValueError(
             f"{path} has no two adapters whose strengths could be chosen: that is for PiSA-SR, as `tvt convert import "
             "--pisasr` writes it"
