@@ -204,7 +204,7 @@ def measure(options: Options) -> dict[str, Any]:
 def main() -> None:
     """Print the table and keep the figures in `work`."""
     result = measure(options := tyro.cli(Options))
-    (options.work / "inference.json").write_text(json.dumps(result, indent=1))
+    (options.work / f"{result['model']}.json").write_text(json.dumps(result, indent=1))
     print(f"{result['processor']}, {options.cores} cores: {options.side} -> {4 * options.side}, {result['model']}")
     print(f"largest difference of the results, as a share of the largest value: {result['difference']:.1e}\n")
     print(table(result["figures"]))

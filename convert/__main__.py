@@ -11,9 +11,10 @@ from tyro.conf import Positional
 
 from convert.adapters import name_file
 from convert.mapped import printable
+from convert.ram import name_ram
 from convert.room import ended_by_signals
 from convert.to_model import import_osediff, import_pisasr, import_sd, import_tvt
-from convert.to_tagger import import_ram
+from convert.to_tagger import ReadTagger, read_files, write_ram
 from convert.to_torch import export_diffusers, export_tvt
 from convert.verify import RESTORATION, compare_outputs, compare_tensors, read_networks
 from convert.weights import needed_of_reference, needed_of_sd, needed_of_tvt
@@ -37,6 +38,8 @@ def import_model(
     thresholds: Path | None = None,
 ) -> None:
     """Make a model folder of Stable Diffusion 2.1, of TVT, OSEDiff or PiSA-SR on it, or of an export; or of RAM.
+
+    Given together with TVT or OSEDiff, which describe pictures by its tags, RAM goes into `tagger/` within the model.
 
     Each may also be on the hub: hf://OWNER/NAME, or hf://OWNER/NAME/FOLDER.
 
@@ -64,23 +67,35 @@ def import_model(
     models, taggers = (
         [name for name, value in x.items() if value not in (None, False)] for x in (of_models, of_taggers)
     )
-    if models and taggers:
-        raise ValueError(f"{models[0]} is for models and {taggers[0]} for taggers: import one of the two")
-    if ram and tags and thresholds:
-        fetched = {name: fetch(path) for name, path in (("tags", tags), ("thresholds", thresholds))}
-        print(import_ram(fetch(ram), out, dape=dape and fetch(dape), **fetched))
-    elif taggers:
+    if models and taggers and not (sd and (tvt or osediff)):
+        raise ValueError(f"{models[0]} is not for taggers, and {taggers[0]} goes with --sd and --tvt or --osediff")
+    if not (taggers or sd):
+        raise ValueError("give --sd for a model, or --ram, --tags and --thresholds for a tagger")
+    if taggers and not (ram and tags and thresholds):
         missing = [name for name, value in of_taggers.items() if value is None and name != "--dape"]
         raise ValueError(f"a tagger is imported from three files, and {' and '.join(missing)} is missing")
-    elif sd:
-        _import_model(sd, methods, out, tokenizer, prompt, keep_lora)
-    else:
-        raise ValueError("give --sd for a model, or --ram, --tags and --thresholds for a tagger")
+    tagger = _read_tagger(ram, tags, thresholds, dape) if ram and tags and thresholds else None
+    if sd:
+        _import_model(sd, methods, out, tokenizer, prompt, keep_lora, tagger)
+    elif tagger:
+        write_ram(tagger, out)
+    if tagger:
+        print(tagger.said)
     print(f"wrote {out}")
 
 
+def _read_tagger(ram: Path, tags: Path, thresholds: Path, dape: Path | None) -> ReadTagger:
+    return read_files(fetch(ram), tags=fetch(tags), thresholds=fetch(thresholds), dape=dape and fetch(dape))
+
+
 def _import_model(
-    sd: Path, methods: dict[str, Path | None], out: Path, tokenizer: Path | None, prompt: str | None, keep_lora: bool
+    sd: Path,
+    methods: dict[str, Path | None],
+    out: Path,
+    tokenizer: Path | None,
+    prompt: str | None,
+    keep_lora: bool,
+    tagger: ReadTagger | None,
 ) -> None:
     given = {name: path for name, path in methods.items() if path}
     if keep_lora and list(given) != ["--tvt"]:
@@ -91,9 +106,9 @@ def _import_model(
     sd, notes = fetch(sd, partial(needed_of_sd, networks="--tvt" not in given)), []
     match [*given.items()]:
         case [("--tvt", tvt)]:
-            import_tvt(fetch(tvt, needed_of_tvt), sd, out, keep_lora=keep_lora, **options)
+            notes = import_tvt(fetch(tvt, needed_of_tvt), sd, out, keep_lora=keep_lora, tagger=tagger, **options)
         case [("--osediff", osediff)]:
-            notes = import_osediff(fetch(osediff), sd, out, **options)
+            notes = import_osediff(fetch(osediff), sd, out, tagger=tagger, **options)
         case [("--pisasr", pisasr)]:
             notes = import_pisasr(fetch(pisasr), sd, out, **options)
         case _:
@@ -165,7 +180,7 @@ def verify(
 
 
 def inspect(file: Positional[Path], /) -> None:
-    """List the tensors of a .safetensors, .ckpt, .pkl, .bin, .pt or .pth file, and name those of OSEDiff and PiSA-SR.
+    """List the tensors of a .safetensors, .ckpt, .pkl, .bin, .pt or .pth file, and name OSEDiff, PiSA-SR, RAM and DAPE.
 
     Nothing in it is run.
 
@@ -179,6 +194,8 @@ def inspect(file: Positional[Path], /) -> None:
     print(f"{len(tensors)} tensors, {sum(tensor.size for tensor in tensors.values()):,} numbers")
     if kind:
         print(f"this is {kind.name}'s file: import it with {kind.option} and --sd")
+    elif tagger := name_ram(tensors):
+        print(f"this is {tagger}")
 
 
 def main(words: Sequence[str] | None = None) -> int:

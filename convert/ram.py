@@ -32,6 +32,16 @@ _ATTENTION = re.compile(r"tagging_head\.(encoder\.layer\.\d+\.crossattention\.se
 _TWIN = "tag_encoder."
 
 
+def name_ram(tensors: Iterable[str]) -> str | None:
+    """Tell by their names RAM's tensors, or DAPE's; None of all others."""
+    names = set(tensors)
+    if {"label_embed", "wordvec_proj.weight"} <= names:
+        return "RAM's file: import it with --ram, --tags and --thresholds"
+    if any(name.startswith("visual_encoder.") and name.endswith("attn.qkv.lora_A") for name in names):
+        return "DAPE's file: import it with --dape, beside --ram"
+    return None
+
+
 def read_ram(file: Path) -> Tensors:
     """Give the tensors of RAM that tagging needs.
 

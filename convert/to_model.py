@@ -15,6 +15,7 @@ from convert.osediff import read_osediff
 from convert.pisasr import read_pisasr
 from convert.room import check_apart, room_for
 from convert.sd import StableDiffusion, read_network
+from convert.to_tagger import ReadTagger
 from convert.tvt import read_tvt
 from tvt_jax.model_folder import (
     ModelCard,
@@ -28,7 +29,7 @@ from tvt_jax.model_folder import (
 from tvt_jax.models.keys import tree_from_torch
 from tvt_jax.models.middle import has_middle, without_middle
 from tvt_jax.models.vae import AutoencoderKLConfig
-from tvt_jax.tokenizer import Tokenizer, encode_prompts
+from tvt_jax.tokenizer import TOKENS, Tokenizer, encode_prompts
 from tvt_jax.unet_lora import LORA
 
 PROMPT = "clean, high-resolution, 8k,"  # the release's, without an image's own tags
@@ -38,6 +39,7 @@ NEGATIVE_PROMPT = (
     "blurring, dirty, messy, worst quality, low quality, frames, watermark, signature, jpeg artifacts, deformed, "
     "lowres, over-smooth"
 )
+TAGGER = "tagger"  # within a model folder
 LICENCE = "CreativeML Open RAIL++-M (Stable Diffusion 2.1)"
 
 
@@ -76,8 +78,11 @@ def import_tvt(
     tokenizer: Path | None = None,
     prompt: str | None = None,
     keep_lora: bool = False,
-) -> None:
-    """Write the TVT release as a model folder, its LoRA fused or beside the UNet; SD gives it the text encoder.
+    tagger: ReadTagger | None = None,
+) -> list[str]:
+    """Write the TVT release as a model folder, its LoRA fused or beside the UNet; give notes of what to check.
+
+    Stable Diffusion gives it the text encoder. A tagger that was read goes into the folder `tagger/` within it.
 
     Raises:
         As `import_sd`.
@@ -93,13 +98,22 @@ def import_tvt(
         licence=LICENCE,
     )
     lora = release.lora if keep_lora else {}
-    _write_with_text(out, card, {"vae": release.vae, "unet": unet}, source, tokenizer, lora)
+    _write_with_text(out, card, {"vae": release.vae, "unet": unet}, source, tokenizer, lora, tagger)
+    return source.notes
 
 
 def import_osediff(
-    osediff: Path, sd: Path, out: Path, *, tokenizer: Path | None = None, prompt: str | None = None
+    osediff: Path,
+    sd: Path,
+    out: Path,
+    *,
+    tokenizer: Path | None = None,
+    prompt: str | None = None,
+    tagger: ReadTagger | None = None,
 ) -> list[str]:
     """Write OSEDiff as a model folder, its LoRA fused into Stable Diffusion's networks; give notes of what to check.
+
+    A tagger that was read goes into the folder `tagger/` within it.
 
     Raises:
         As `import_sd`.
@@ -108,7 +122,7 @@ def import_osediff(
     networks = read_osediff(osediff, source).fused()
     # Its own prompt is the tags of each picture, a comma, a user's words, of which there are none, and a comma.
     card = _card("OSEDiff", osediff, sd, time_step=999, prompt="," if prompt is None else prompt)
-    _write_with_text(out, card, networks, source, tokenizer)
+    _write_with_text(out, card, networks, source, tokenizer, tagger=tagger)
     return source.notes
 
 
@@ -172,12 +186,15 @@ def _write_with_text(
     source: StableDiffusion,
     tokenizer: Path | None,
     lora: Branches | None = None,
+    tagger: ReadTagger | None = None,
 ) -> None:
     folder = tokenizer or source.tokenizer
     if folder is None:
         raise FileNotFoundError("this checkpoint has no tokenizer: give the folder of one with --tokenizer")
     networks = {**networks, "text_encoder": source.text_encoder}
-    _write(out, card, networks, lambda: _embed(source, Tokenizer(folder), card), folder, lora)
+    if (read := Tokenizer(folder)).cuts(card.prompt):
+        source.notes.append(f"the prompt is longer than {TOKENS} tokens, and its end is not read")
+    _write(out, card, networks, lambda: _embed(source, read, card), folder, lora, tagger)
 
 
 def _write(
@@ -187,8 +204,10 @@ def _write(
     prompts: Callable[[], Prompts],
     tokenizer: Path | None,
     lora: Branches | None,
+    tagger: ReadTagger | None = None,
 ) -> None:
     needed = sum(math.prod(x.shape) * 4 for network in networks.values() for x in network.tensors.values())
+    needed += tagger.size if tagger else 0
     with room_for(out, needed), replaced(out) as partial:
         checked = {name: Network(x.config, finite(x.tensors, name)) for name, x in networks.items()}
         write_parts(partial, card, checked, prompts(), "float32")
@@ -196,6 +215,8 @@ def _write(
             write_branches(partial, lora)
         if tokenizer:
             shutil.copytree(tokenizer, partial / "tokenizer")
+        if tagger:
+            tagger.write(partial / TAGGER)
 
 
 def _embed(source: StableDiffusion, tokenizer: Tokenizer, card: ModelCard) -> Prompts:

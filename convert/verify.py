@@ -164,23 +164,47 @@ def compare_outputs(model: Path, networks: Networks, photo: Path, side: int) -> 
         ImportError: PyTorch, diffusers, or transformers is not installed, or PEFT, which LoRA needs.
         ValueError: the model has no UNet or no prompt.
     """
-    folder = read_model(model)
-    ours = Upscaler(replace(folder, card=replace(folder.card, posterior="mean")))
-    if ours.unet is None or folder.prompt_embedding is None:
+    told = read_model(model, ())
+    if not (model / "unet").is_dir() or told.prompt_embedding is None:
         raise ValueError(f"{model} has no UNet or no prompt: there is no restoration to compare")
-    theirs = _Reference(networks, folder.card.step, folder.prompt_embedding)
     x = middle(photo, side)
-    latent = theirs.encode(x)
-    yield Difference.of("encode", np.asarray(ours.vae.encode(x).mean), latent)
-    scaled = latent * ours.vae.config.scaling_factor
-    noise = theirs.predict_noise(scaled)
-    yield Difference.of("unet", np.asarray(ours.unet(scaled, np.array([folder.card.time_step]))), noise)
-    yield Difference.of("decode", np.asarray(ours.vae.decode(latent)), theirs.decode(latent))
-    # Not `ours.restore`, which pads: the reference runs its networks on the picture alone.
-    clean = restore_latent(ours.vae.to_latent(x), ours.unet, *folder.card.step)
-    yield Difference.of(RESTORATION, np.asarray(ours.vae.to_image(clean)).clip(-1, 1), theirs.restore(x))
+    # One after the other: both frameworks' networks together would take twice the memory.
+    theirs = _run_reference(networks, told.card.step, told.prompt_embedding, x)
+    ours = _run_ours(model, x, theirs["encode"])
+    for what, expected in theirs.items():
+        yield Difference.of(what, ours[what], expected)
     if (model / "text_encoder").is_dir():
-        yield Difference.of("text encoder", folder.prompt_embedding, _encode_prompt(model, folder.card.prompt))
+        yield Difference.of("text encoder", told.prompt_embedding, _encode_prompt(model, told.card.prompt))
+
+
+def _run_reference(networks: Networks, step: OneStep, prompt: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Run PyTorch's networks on the picture, and those in the middle on the latent of the first."""
+    reference = _Reference(networks, step, prompt)
+    latent = reference.encode(x)
+    noise = reference.predict_noise(latent * networks.vae.config.scaling_factor)
+    return {
+        "encode": latent,
+        "unet": noise,
+        "decode": reference.decode(latent),
+        RESTORATION: reference.restore(x),
+    }
+
+
+def _run_ours(model: Path, x: np.ndarray, latent: np.ndarray) -> dict[str, np.ndarray]:
+    """Run ours on the same picture and latent."""
+    folder = read_model(model)
+    upscaler = Upscaler(replace(folder, card=replace(folder.card, posterior="mean")))
+    vae, unet, step = upscaler.vae, upscaler.unet, folder.card.step
+    assert unet is not None  # `compare_outputs` has looked
+    # Not `restore`, which pads: the reference runs its networks on the picture alone.
+    clean = restore_latent(vae.to_latent(x), unet, *step)
+    results = {
+        "encode": vae.encode(x).mean,
+        "unet": unet(latent * vae.config.scaling_factor, np.array([step.time_step])),
+        "decode": vae.decode(latent),
+        RESTORATION: np.asarray(vae.to_image(clean)).clip(-1, 1),
+    }
+    return {what: np.asarray(result) for what, result in results.items()}
 
 
 def _encode_prompt(model: Path, prompt: str) -> np.ndarray:
@@ -224,7 +248,8 @@ class _Reference:
         )
 
     def _load(self, kind: Any, source: Network) -> Any:
-        network = kind.from_config(source.config.to_json())
+        with self._torch.device("meta"):  # its own random weights would take as much memory again
+            network = kind.from_config(source.config.to_json())
         arrays = {name: np.array(tensor, np.float32) for name, tensor in source.tensors.items()}
         state = {name: self._torch.from_numpy(array) for name, array in arrays.items()}
         network.load_state_dict(state, strict=True, assign=True)

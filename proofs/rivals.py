@@ -2,7 +2,7 @@
 
 Writes Stable Diffusion of random weights (2.6 GB) and both files of LoRA in the published layout, imports them (4 GB
 each), and compares every tensor, and what the networks make of the photo's middle, with PyTorch's, in float32. The exit
-status is 1 where restored pixels, in [-1, 1], differ by more than 2e-4. It takes about 10 GB of memory.
+status is 1 where restored pixels, in [-1, 1], differ by more than 2e-4. It takes 10 GB of memory, mapped files with it.
 """
 
 import sys

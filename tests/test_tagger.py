@@ -79,6 +79,13 @@ def test_a_folder_comes_back(tmp_path):
 def test_a_folder_that_does_not_fit_together_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"is not a tagger folder, having no tagger\.json"):
         read_tagger(tmp_path)
+    card = tmp_path / "few" / "tagger.json"
+    bad = (("{", "does not hold sound JSON"), ('{"tag": 1}', "has unknown fields"), ('{"tags": ["a"]}', "a threshold"))
+    for content, message in bad:
+        write_tagger(tmp_path / "few", SMALL, random_ram(SMALL), TaggerCard(tags={"a": 0.5}))
+        card.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            read_tagger(tmp_path / "few")
     write_tagger(tmp_path / "few", SMALL, random_ram(SMALL), TaggerCard(tags={"a": 0.5}))
     with pytest.raises(ValueError, match="has 1 tags and a network for 20"):
         read_tagger(tmp_path / "few")

@@ -24,7 +24,7 @@ from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.place import Place, place
 from tvt_jax.tensors import read_json, read_weights, write_json, write_tensors
-from tvt_jax.unet_lora import read_lora
+from tvt_jax.unet_lora import LORA, read_lora
 
 C = TypeVar("C", AutoencoderKLConfig, UNet2DConditionConfig, CLIPTextConfig)
 Part = Literal["vae", "vae_source", "unet"]
@@ -154,6 +154,11 @@ def _has(part: Part, folder: Place, parts: Collection[Part]) -> bool:
 def is_model_folder(folder: Place) -> bool:
     """Tell a model folder from others."""
     return (folder / CARD).is_file()
+
+
+def keeps_lora(folder: Place) -> bool:
+    """Tell whether a model folder keeps LoRA beside its UNet."""
+    return (folder / LORA).is_dir()
 
 
 def require_model_folder(folder: Place) -> None:

@@ -1,9 +1,9 @@
 """The tagger folder: `config.json` and `model.safetensors` of the network, and in `tagger.json` its tags."""
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import PyTree
@@ -13,7 +13,7 @@ from tvt_jax.model_folder import replaced
 from tvt_jax.models.keys import tree_from_torch
 from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.tagger import TaggerConfig
-from tvt_jax.tensors import read_weights, write_json, write_tensors
+from tvt_jax.tensors import read_json, read_weights, write_json, write_tensors
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "tagger.json"
 
@@ -50,18 +50,32 @@ def read_tagger(path: str | os.PathLike[str]) -> TaggerFolder:
         ValueError: its parts are not of one network.
     """
     folder = fetch(path)
-    if not (folder / _CARD).is_file():
-        raise FileNotFoundError(
-            f"{folder} is not a tagger folder, having no {_CARD}; `tvt convert import --ram` makes one"
-        )
-    card = TaggerCard(**json.loads((folder / _CARD).read_text()))
-    config = TaggerConfig.from_json(json.loads((folder / _CONFIG).read_text()))
+    require_tagger(folder)
+    card, config = _read_card(folder / _CARD), TaggerConfig.from_json(read_json(folder / _CONFIG))
     if len(card.tags) != config.num_tags:
         raise ValueError(f"{folder} has {len(card.tags)} tags and a network for {config.num_tags}: it is damaged")
     tensors = read_weights(folder / _WEIGHTS)
     if tensor_shapes(config) != {name: tensor.shape for name, tensor in tensors.items()}:
         raise ValueError(f"{folder / _WEIGHTS} does not hold the network of its {_CONFIG}: it is damaged")
     return TaggerFolder(config=config, params=tree_from_torch(tensors), card=card)
+
+
+def require_tagger(folder: Path) -> None:
+    """Raise FileNotFoundError for any other folder, or none."""
+    if not (folder / _CARD).is_file():
+        raise FileNotFoundError(
+            f"{folder} is not a tagger folder, having no {_CARD}; `tvt convert import --ram` makes one"
+        )
+
+
+def _read_card(file: Path) -> TaggerCard:
+    data = read_json(file)
+    if unknown := set(data) - {field.name for field in fields(TaggerCard)}:
+        raise ValueError(f"{file} has unknown fields {sorted(unknown)}; it may come from a newer version")
+    tags = data.get("tags")
+    if not isinstance(tags, dict) or not all(isinstance(x, int | float) for x in tags.values()):
+        raise ValueError(f"{file} does not give a threshold for each tag: it is damaged")
+    return TaggerCard(**data)
 
 
 def write_tagger(

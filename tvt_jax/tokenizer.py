@@ -51,6 +51,10 @@ class Tokenizer:
         rows = [self._tokenizer.encode(prompt).ids for prompt in prompts]
         return np.array(rows, np.int32).reshape(-1, TOKENS)
 
+    def cuts(self, prompt: str) -> bool:
+        """Tell whether a prompt is longer than what is read of it."""
+        return bool(self._tokenizer.encode(prompt).overflowing)
+
 
 def encode_prompts(
     prompts: Sequence[str], tokenizer: Tokenizer, config: CLIPTextConfig, params: PyTree

@@ -75,6 +75,8 @@ class Options:
         local_only(self.bench, self.out)
         if (self.model is None) == (self.release is None or self.sd is None):
             raise ValueError("give --release and --sd, or --model in their place")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"--limit {self.limit} must be 1 or more pictures")
         if unknown := [name for name in self.sets if name not in sets.SETS]:
             raise ValueError(f"there is no set {unknown[0]!r}: choose from {', '.join(sets.SETS)}")
 

@@ -5,6 +5,9 @@ python train.py --config=configs/sd21/adapt.py --workdir=runs/sd21/adapt
 Starts from models/sd21 and runs/sd21/encoder/model; an imported release's VAE does as well
 (--config.stage.vae_source=models/tvt). The released training used 16 images a step; four take 10.9 of a v5e chip's
 16 GiB. Ask before starting: `--plan=v5e:4x4` in place of `--workdir`, with `--quick` for an answer in minutes.
+The release trains for ten epochs, which of N images are 10 N / 16 steps; steps are given here, so that the end does not
+depend on what is in a folder. Its prompts are RAM's tags of each image: --config.data.prompts=PROMPTS, once they are
+made (docs/data.md). What else differs, and why, stands in docs/stages.md.
 """
 
 from configs.sd21.shapes import ADAPT_DATA, COMPUTE, HELD_OUT, PRIOR, RUNS, SD21, STUDENT, VAE_D4

@@ -13,7 +13,9 @@ import torch
 from convert import ram as release
 from convert.__main__ import main
 from convert.ram import read_dape, read_ram, read_tags
+from tests.convert.adapted import osediff
 from tests.models.torch_tagger import SMALL, random_ram
+from tvt_jax.model_folder import read_model
 from tvt_jax.models.keys import tree_to_torch
 from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.tagger import TaggerConfig
@@ -203,8 +205,10 @@ def test_other_lists_are_refused(files):
 
 def test_a_look_inside_both(run, files):
     assert f"label_embed  {SMALL.num_tags}x16  float32" in (listed := run("inspect", files.ram).splitlines())
-    assert listed[-1].startswith(f"{len(files.model)} tensors, ")
-    assert f"{QKV}.lora_A  16x96  float32" in run("inspect", files.dape).splitlines()
+    assert listed[-2].startswith(f"{len(files.model)} tensors, ")
+    assert listed[-1] == "this is RAM's file: import it with --ram, --tags and --thresholds"
+    assert f"{QKV}.lora_A  16x96  float32" in (listed := run("inspect", files.dape).splitlines())
+    assert listed[-1] == "this is DAPE's file: import it with --dape, beside --ram"
 
 
 @pytest.mark.parametrize(
@@ -212,13 +216,28 @@ def test_a_look_inside_both(run, files):
     [
         (("ram", "tags"), "a tagger is imported from three files, and --thresholds is missing"),
         (("dape",), "a tagger is imported from three files, and --ram and --tags and --thresholds is missing"),
-        (("ram", "tags", "thresholds", "sd"), "--sd is for models and --ram for taggers: import one of the two"),
+        (("ram", "sd"), "--sd is not for taggers, and --ram goes with --sd and --tvt or --osediff"),
+        (("ram", "tags", "sd", "tvt"), "a tagger is imported from three files, and --thresholds is missing"),
         ((), "give --sd for a model, or --ram, --tags and --thresholds for a tagger"),
     ],
 )
 def test_what_belongs_together_is_asked_for(run, files, names, message):
-    files.sd = files.ram
+    files.sd = files.tvt = files.ram
     assert run("import", *words(files, *names, "out"), expected=1) == f"error: {message}\n"
+
+
+def test_a_model_that_is_described_by_tags_takes_its_tagger_along(run, files, sd, tmp_path):
+    osediff(sd, tmp_path / "osediff.pkl")
+    model = ("import", "--sd", sd, "--osediff", tmp_path / "osediff.pkl", "--out", tmp_path / "model")
+    tagger = words(files, "ram", "dape", "tags", "thresholds")
+    assert "12 of them with LoRA, 20 tags\n" in run(*model, *tagger)
+    assert read_tagger(tmp_path / "model" / "tagger").card.source == "RAM, ram.pth, with DAPE, dape.pth"
+    read_model(tmp_path / "model")
+    # Broken, it costs nothing that was there.
+    files.model["fc.bias"][0] = torch.nan
+    torch.save({"model": files.model}, files.ram)
+    assert "fc.bias holds NaN" in run(*model, *tagger, expected=1)
+    assert read_tagger(tmp_path / "model" / "tagger").card.tags.keys() == set(TAGS)
 
 
 def test_only_an_older_tagger_is_replaced(run, files):

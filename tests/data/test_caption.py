@@ -59,6 +59,14 @@ def test_it_goes_on_where_it_was_cut_off(monkeypatch, images, tagger):
     assert caption.caption(CaptionConfig(tagger=tagger, images=images, batch=3)) == (0, [])
 
 
+def test_texts_that_people_brought_are_kept(images, tagger):
+    (images / "bad.png").unlink()
+    (images / "b.txt").write_text("by hand")
+    (images / "metadata.csv").write_text("file_name,text\nin/c.png,of the table\n")
+    assert caption.caption(CaptionConfig(tagger=tagger, images=images)) == (3, [])
+    assert set(texts(images)) == {"a.png.txt", "a.bmp.txt", "b.txt", "in/d.png.txt"}
+
+
 def test_shards_share_the_pictures_and_go_on(images, tagger):
     """Whoever is done first, each picture is tagged by one shard alone, also where some have their text."""
     (images / "bad.png").unlink()

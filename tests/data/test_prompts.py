@@ -1,6 +1,7 @@
 """Texts beside images, encoded once each, in batches: those of the images, whoever makes the batches."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from itertools import islice
@@ -17,6 +18,7 @@ from tvt_jax.data.pipeline import DataConfig, make_iterator
 from tvt_jax.data.prepare import PrepareConfig, prepare
 from tvt_jax.data.prompts import Prompts, add_part
 from tvt_jax.data.sources import distinct_texts
+from tvt_jax.data.texts import Texts
 from tvt_jax.model_folder import read_text_encoder
 from tvt_jax.tokenizer import Tokenizer, encode_prompts
 
@@ -89,6 +91,30 @@ def test_a_table_without_its_columns_is_refused(images):
         distinct_texts(images)
 
 
+def test_a_table_as_spreadsheets_write_it_is_read(images):
+    """A byte-order mark, CRLF, quotes, commas and line breaks in a text, and a row twice."""
+    rows = 'text,file_name\r\n"a ""red"" ball,\r\na dog",in/d.png\r\n"a ""red"" ball,\r\na dog",in/d.png\r\n'
+    (images / "metadata.csv").write_bytes(b"\xef\xbb\xbf" + rows.encode())
+    assert Texts(images)[images / "in/d.png"] == 'a "red" ball, a dog'
+    (images / "b.txt").write_bytes(b"\xef\xbb\xbfsnow\r\n")
+    assert Texts(images)[images / "b.png"] == "snow"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (b"file_name,text\nin/d.png,snow\nin/d.png,rain\n", "line 3: in/d.png has another text above"),
+        (b"file_name,text\nin/d.png,a dog, a ball\n", "line 2: in/d.png has more columns than the first line: put a"),
+        ("file_name,text\nin/d.png,café\n".encode("utf-16"), "is not a table in UTF-8: 'utf-8' codec can't decode"),
+        (b'file_name,text\nin/d.png,"' + b"x" * 200_000, "is not a table in UTF-8: field larger than field limit"),
+    ],
+)
+def test_a_table_that_is_not_to_be_understood_is_refused(images, rows, message):
+    (images / "metadata.csv").write_bytes(rows)
+    with pytest.raises(ValueError, match=f"metadata.csv.* {re.escape(message)}"):
+        distinct_texts(images)
+
+
 def test_every_distinct_text_is_encoded_once_also_after_a_cut(images, model, tmp_path, monkeypatch):
     config = EncodeConfig(model=model, data=(str(images),), out=tmp_path / "out", batch=2)
     seen, inner = [], encode_module.encode_prompts
@@ -104,14 +130,19 @@ def test_every_distinct_text_is_encoded_once_also_after_a_cut(images, model, tmp
     monkeypatch.setattr(encode_module, "PART", 2)
     with pytest.raises(KeyboardInterrupt):
         encode(config)
-    assert encode(config) == (2, 4)
+    assert encode(config) == (2, 0, 4)
     assert [text for texts in seen if texts for text in texts] == ["", "a dog, a ball", "by hand", "snow"]
-    assert encode(config) == (0, 4)
+    assert encode(config) == (0, 0, 4)
     text_config, params = read_text_encoder(model)
     for text in TEXTS.values():
         (expected,) = encode_prompts([text], Tokenizer(model / "tokenizer"), text_config, params)
         # Stored in float16.
         np.testing.assert_allclose(Prompts(str(tmp_path / "out"))[text], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_texts_that_are_cut_are_counted(images, model, tmp_path):
+    (images / "b.txt").write_text("snow " * 200)
+    assert encode(EncodeConfig(model=model, data=(str(images),), out=tmp_path / "out"))[1] == 1
 
 
 def test_prompts_of_another_encoder_are_not_mixed_in(images, model, tmp_path):

@@ -11,6 +11,8 @@ from tests.convert.conftest import tokenizer  # noqa: F401
 from tests.convert.small import TEXT_ENCODER, random_tensors, save
 from tests.models.torch_tagger import SMALL, random_ram
 from tvt_jax.inference import Upscaler, load
+from tvt_jax.inference.batch import How, is_done, upscale_file
+from tvt_jax.inference.images import read_mark
 from tvt_jax.inference.prompt import enlarge, with_prompt
 from tvt_jax.model_folder import read_model, write_model
 from tvt_jax.tagger import Tagger, as_prompt
@@ -48,6 +50,7 @@ def model(tmp_path, folder, tokenizer):  # noqa: F811
     return tmp_path / "model"
 
 
+@pytest.mark.filterwarnings("ignore:the prompt is longer")
 def test_each_picture_gets_its_own_prompt(model, tagger_path):
     described = load(model, tagger=tagger_path)
     tag = Tagger(read_tagger(tagger_path))
@@ -76,3 +79,24 @@ def test_a_model_without_a_text_encoder_says_so(tmp_path, folder, tagger_path):
     write_model(tmp_path / "plain", folder)
     with pytest.raises(ValueError, match=r"^this model has no text encoder and knows only its own prompt, 'a photo'$"):
         load(tmp_path / "plain", tagger=tagger_path)
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".tif", ".avif"])
+def test_a_result_tells_the_prompt_it_was_made_by(tmp_path, model, tagger_path, ending):
+    _, photo = photos()
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    pair, recipe = (tmp_path / "a.png", tmp_path / f"b{ending}"), "tvt model=1 options=2"
+    (tags,) = Tagger(read_tagger(tagger_path))([enlarge(photo, 4)])
+    upscaler = load(model, tagger=tagger_path, prompt='"Café"')
+    upscale_file(upscaler, *pair, None, How(recipe=recipe))
+    told = json.loads(read_mark(pair[1]).partition(" prompt=")[2])
+    assert told == as_prompt(tags, '"Café"') and tags
+    assert is_done(pair, recipe) and not is_done(pair, "tvt model=1 options=3")
+    upscale_file(upscaler, *pair, None, How(recipe=recipe, strip_metadata=True))
+    assert "prompt" not in read_mark(pair[1]) and is_done(pair, recipe)
+
+
+def test_a_prompt_whose_end_is_not_read_is_told(model):
+    load(model, prompt="a " * 75)
+    with pytest.warns(UserWarning, match="^the prompt is longer than 77 tokens, and its end is not read$"):
+        load(model, prompt="a " * 200)

@@ -3,7 +3,7 @@
     python -m tvt_jax.data.caption --tagger TAGGER --images DIR
     python -m tvt_jax.data.caption --tagger TAGGER --images DIR --shard 0/4      # on each of four machines, up to 3/4
 
-The same command goes on where it was cut off: a picture that has its text is passed by.
+The same command goes on where it was cut off. A picture with a text, also in FILE.txt or metadata.csv, is passed by.
 """
 
 import sys
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from tvt_jax.data.shard import parse_shard
 from tvt_jax.data.sources import UnreadableImageError, list_images, read_image
-from tvt_jax.data.texts import text_file
+from tvt_jax.data.texts import Texts, text_file
 from tvt_jax.files import write_whole
 from tvt_jax.tagger import Tagger
 from tvt_jax.tagger_folder import read_tagger
@@ -52,9 +52,11 @@ def caption(config: CaptionConfig) -> tuple[int, list[str]]:
 
     Raises:
         FileNotFoundError: there is no tagger, or no picture.
+        ValueError: the tagger is damaged, or the table of texts.
     """
     mine = list_images(config.images)[parse_shard(config.shard)]
-    todo = [path for path in mine if not text_file(path).exists()]
+    known = Texts(config.images)
+    todo = [path for path in mine if path not in known]
     tag = Tagger(read_tagger(config.tagger))
     failures: list[str] = []
     written = 0

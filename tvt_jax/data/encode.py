@@ -23,7 +23,7 @@ from tvt_jax.files import write_whole
 from tvt_jax.hub import fetch
 from tvt_jax.model_folder import read_text_encoder
 from tvt_jax.place import local_only
-from tvt_jax.tokenizer import Tokenizer, encode_prompts
+from tvt_jax.tokenizer import TOKENS, Tokenizer, encode_prompts
 
 PART = 512  # texts that are lost at most when the command is cut off
 
@@ -49,8 +49,11 @@ class EncodeConfig:
             raise ValueError(f"batch {self.batch} must be 1 or more")
 
 
-def encode(config: EncodeConfig) -> tuple[int, int]:
-    """Encode the distinct texts of the data, and the empty one; give how many were new, and how many there are.
+def encode(config: EncodeConfig) -> tuple[int, int, int]:
+    """Encode the distinct texts of the data, and the empty one.
+
+    Returns:
+        How many were new, how many of these are longer than what is read of a text, and how many there are.
 
     Raises:
         FileNotFoundError: there are no images, or the model has no text encoder.
@@ -74,7 +77,7 @@ def encode(config: EncodeConfig) -> tuple[int, int]:
             filled = batch + [""] * (config.batch - len(batch))
             encoded.append(encode_prompts(filled, tokenizer, text_config, params)[: len(batch)])
         add_part(config.out, part, np.concatenate(encoded))
-    return len(todo), len(texts | {""})
+    return len(todo), sum(map(tokenizer.cuts, todo)), len(texts | {""})
 
 
 def _begin(out: Path, model: Path) -> None:
@@ -94,10 +97,12 @@ def _begin(out: Path, model: Path) -> None:
 def main() -> None:
     """Encode what the command line asks for."""
     try:
-        new, all_texts = encode(tyro.cli(EncodeConfig, description=__doc__))
+        new, cut, all_texts = encode(tyro.cli(EncodeConfig, description=__doc__))
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(f"{new} of {all_texts} texts encoded")
+    if cut:
+        print(f"{cut} of them are longer than {TOKENS} tokens, and their ends are not read")
 
 
 if __name__ == "__main__":

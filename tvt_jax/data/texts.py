@@ -32,7 +32,7 @@ class Texts:
         """Read the table, if there is one.
 
         Raises:
-            ValueError: it lacks a column, or this is no folder on this machine and has no table.
+            ValueError: it is no such table, or this is no folder on this machine and has no table.
         """
         if not has_texts(root):
             raise ValueError(
@@ -44,13 +44,25 @@ class Texts:
         self._root = table.parent
         self._table = _read_table(table) if table.exists() else {}
 
+    def __contains__(self, photo: Any) -> bool:
+        """Tell whether a photo has a text, be it an empty one."""
+        return self._own_file(photo) is not None or self._name(photo) in self._table
+
     def __getitem__(self, photo: Any) -> str:
         """Give a photo's text on one line; an empty one where it has none."""
-        for file in (text_file(photo), photo.with_suffix(".txt")) if self._beside else ():
-            if os.path.isfile(file):  # unlike the method, also of a name that is too long
-                return one_line_of(file.read_text(encoding="utf-8", errors="replace"))
+        if file := self._own_file(photo):
+            return one_line_of(file.read_text(encoding="utf-8-sig", errors="replace"))
+        return one_line_of(self._table.get(self._name(photo), ""))
+
+    def _own_file(self, photo: Any) -> Path | None:
+        files = (text_file(photo), photo.with_suffix(".txt")) if self._beside else ()
+        # Unlike the method, also of a name that is too long.
+        return next((file for file in files if os.path.isfile(file)), None)
+
+    def _name(self, photo: Any) -> str:
+        """Give what the table calls a photo."""
         inside = isinstance(photo, Path) == isinstance(self._root, Path) and photo.is_relative_to(self._root)
-        return one_line_of(self._table.get(photo.relative_to(self._root).as_posix() if inside else str(photo), ""))
+        return photo.relative_to(self._root).as_posix() if inside else str(photo)
 
 
 def one_line_of(text: str) -> str:
@@ -67,7 +79,20 @@ def _table_of(root: Place) -> Place:
 
 
 def _read_table(table: Place) -> dict[str, str]:
-    rows = csv.DictReader(io.StringIO(table.read_bytes().decode("utf-8-sig"), newline=""))
-    if missing := {_FILE, _TEXT} - set(rows.fieldnames or ()):
-        raise ValueError(f"{table} has no column {' and '.join(sorted(missing))}")
-    return {row[_FILE]: row[_TEXT] or "" for row in rows}
+    texts: dict[str, str] = {}
+    try:
+        rows = csv.DictReader(io.StringIO(table.read_bytes().decode("utf-8-sig"), newline=""))
+        if missing := {_FILE, _TEXT} - set(rows.fieldnames or ()):
+            raise ValueError(f"{table} has no column {' and '.join(sorted(missing))}")
+        for row in rows:
+            name, text = row[_FILE], row[_TEXT] or ""
+            if None in row:
+                raise ValueError(
+                    f"{table}, line {rows.line_num}: {name} has more columns than the first line: put a text with "
+                    "commas into double quotes"
+                )
+            if texts.setdefault(name, text) != text:
+                raise ValueError(f"{table}, line {rows.line_num}: {name} has another text above")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table} is not a table in UTF-8: {error}") from None
+    return texts

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxtyping import Array, Float, PyTree
 
-from tvt_jax.model_folder import ModelFolder
+from tvt_jax.model_folder import keeps_lora, read_card, require_model_folder
 from tvt_jax.models.unet import UNet2DConditionModel
 from tvt_jax.place import Place
 
@@ -55,9 +55,10 @@ class TwoPasses:
         return self.strengths.pixel * plain + self.strengths.semantic * (adapted - plain)
 
 
-def require_adapters(folder: ModelFolder, path: Place) -> None:
-    """Raise ValueError where a model folder, read with its LoRA apart, is none that strengths mean something for."""
-    if folder.unet_lora is None or folder.card.prediction != "residual":
+def require_adapters(path: Place) -> None:
+    """Raise ValueError where a model folder is none that strengths mean something for."""
+    require_model_folder(path)
+    if not keeps_lora(path) or read_card(path).prediction != "residual":
         raise ValueError(
             f"{path} has no two adapters whose strengths could be chosen: that is for PiSA-SR, as `tvt convert import "
             "--pisasr` writes it"

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from tvt_jax.inference.check import Scale
 from tvt_jax.inference.images import Picture, decode_picture, read_mark, size_of
-from tvt_jax.inference.mark import mark_for
+from tvt_jax.inference.mark import mark_for, prompted, without_prompt
 from tvt_jax.inference.metadata import Metadata
 from tvt_jax.inference.places import Pair
 from tvt_jax.inference.strength import Strength
@@ -73,9 +73,12 @@ def upscale_data(upscaler: Upscaler, data: bytes, name: str, scale: Scale | None
     """Upscale the picture in a file's content, which messages call `name`."""
     picture = decode_picture(data, name)
     metadata = Metadata() if how.strip_metadata else picture.metadata
+    prompts: list[str] = []
+    pixels = upscaler.upscale(picture.pixels, scale, strength=how.strength, told=prompts.append)
     if how.recipe:
-        metadata = metadata.marked(mark_for(how.recipe, data))
-    pixels = upscaler.upscale(picture.pixels, scale, strength=how.strength)
+        mark = mark_for(how.recipe, data)
+        # What a picture shows is not to be told of one whose metadata goes.
+        metadata = metadata.marked(prompted(mark, prompts[-1]) if prompts and not how.strip_metadata else mark)
     return replace(picture, pixels=pixels, metadata=metadata)
 
 
@@ -83,7 +86,9 @@ def is_done(pair: Pair, recipe: str) -> bool:
     """Tell whether a result is there that was made by the same recipe from the same content."""
     source, target = pair
     mark = read_mark(target) if target.is_file() else None
-    return mark is not None and mark.startswith(recipe) and mark == mark_for(recipe, source.read_bytes())
+    if mark is None or not mark.startswith(recipe):
+        return False
+    return without_prompt(mark) == mark_for(recipe, source.read_bytes())
 
 
 def _one_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """What made a result, in so few words that the file itself can hold them."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from tvt_jax.files import files_below
 from tvt_jax.place import Place
 
 _NAME = "tvt"
+_PROMPT = " prompt="
 _MODEL_FILES = (".json", ".safetensors", ".txt")
 # Hexadecimal digits: of what could meet by chance, and of what nobody else should be able to make.
 _SHORT, _LONG = 16, 32
@@ -22,6 +24,16 @@ def recipe_of(model: str, options: Mapping[str, Any]) -> str:
 def mark_for(recipe: str, data: bytes) -> str:
     """Say of what file's content, too."""
     return f"{recipe} input={hashlib.sha256(data).hexdigest()[:_LONG]}"
+
+
+def prompted(mark: str, prompt: str) -> str:
+    """Say by what prompt, too; other than ASCII, which not every format holds, is escaped."""
+    return f"{mark}{_PROMPT}{json.dumps(prompt)}"
+
+
+def without_prompt(mark: str) -> str:
+    """Leave out what `prompted` added."""
+    return mark.partition(_PROMPT)[0]
 
 
 def is_mark(text: str | None) -> bool:

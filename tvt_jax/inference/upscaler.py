@@ -26,13 +26,14 @@ from tvt_jax.inference.finish import join, paint
 from tvt_jax.inference.kept import Kept
 from tvt_jax.inference.networks import VAE, Text, UNet, run_whole
 from tvt_jax.inference.plan import SMALLEST_TILE, Plan, Planner
-from tvt_jax.inference.prompt import Describe, describer, with_prompt
+from tvt_jax.inference.prompt import Describe, describer, require_text_encoder, with_prompt
 from tvt_jax.inference.restoration import Decoded, Report, Restoration, noise
 from tvt_jax.inference.statistics import Norms
 from tvt_jax.inference.strength import Strength, blend, check_strength
 from tvt_jax.inference.tiling import Grid, Tile
 from tvt_jax.inference.windows import Enlarged, Given, Source
 from tvt_jax.model_folder import ModelFolder, read_model
+from tvt_jax.tagger_folder import require_tagger
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained" / "tiny"
 DTYPES = ("float32", "bfloat16")
@@ -68,12 +69,15 @@ def load(
     compilation_cache.enable()
     path = find(PRETRAINED if model is None else model)
     strengths = Strengths(pixel=strength_pixel, semantic=strength_semantic)
-    folder = read_model(path, lora_apart=strengths != TRAINED)
     if strengths != TRAINED:
-        require_adapters(folder, path)
+        require_adapters(path)
+    if tagger is not None:
+        require_tagger(tagger := fetch(tagger))
+        require_text_encoder(path)
+    folder = read_model(path, lora_apart=strengths != TRAINED)
     describe = None
     if tagger is not None:
-        describe = describer(folder, path, fetch(tagger), prompt)
+        describe = describer(folder, path, tagger, prompt)
     elif prompt is not None:
         folder = with_prompt(folder, path, prompt)
     options: dict[str, Any] = {"color_fix": color_fix, "tile": tile, "dtype": dtype, "device_rows": device_rows}
@@ -148,6 +152,7 @@ class Upscaler:
         strength: Strength = 1,
         color_fix: ColorFix | None = None,
         report: Report | None = None,
+        told: Callable[[str], object] | None = None,
     ) -> np.ndarray:
         """Enlarge a picture to (round(h * scale), round(w * scale)), with the channels it has.
 
@@ -160,6 +165,7 @@ class Upscaler:
             color_fix: how the input's colours are given back; None is the upscaler's own way.
             report: hears of a picture in tiles how many batches are done, and of how many; what it raises ends the
                 work. None is a progress bar, where one was asked for.
+            told: hears the prompt that the picture gets of a tagger.
 
         Raises:
             MemoryError: it would not fit, as far as that can be told.
@@ -170,18 +176,25 @@ class Upscaler:
         pixels = to_pixels(image)
         image = pixels[..., None] if pixels.ndim == 2 else pixels
         fix = self._color_fix if color_fix is None else color_fix
-        with self._reporting(report) as told:
-            restored = _by_channels(image, partial(self._upscale_rgb, scale=scale, fix=fix, report=told))
+        with self._reporting(report) as hears:
+            restored = _by_channels(image, partial(self._upscale_rgb, scale=scale, fix=fix, report=hears, told=told))
         result = blend(restored, image, strength)
         return result[..., 0] if pixels.ndim == 2 else result
 
     def _upscale_rgb(
-        self, image: UInt[np.ndarray, "h w 3"], scale: Scale, fix: ColorFix, report: Report
+        self,
+        image: UInt[np.ndarray, "h w 3"],
+        scale: Scale,
+        fix: ColorFix,
+        report: Report,
+        told: Callable[[str], object] | None,
     ) -> UInt[np.ndarray, "H W 3"]:
         # The networks see 8 bits, which they were trained on; the colours that are given back have all.
         small, own = (self._at_working_size(pixels) for pixels in (to_8_bits(image), image))
         seen, colors = (Enlarged(pixels, self.card.scale) for pixels in (small, own))
-        text = None if self._describe is None else self._describe(small, self.card.scale)
+        prompt, text = (None, None) if self._describe is None else self._describe(small, self.card.scale)
+        if prompt is not None and told is not None:
+            told(prompt)
         use = partial(paint, source=colors, fix=fix, dtype=image.dtype)
         result = self._work(seen, text, use, image.dtype, report)
         size = self.result_size(image.shape[0], image.shape[1], scale)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from tvt_jax import compilation_cache
 from tvt_jax.data.pipeline import batch_shapes
@@ -108,11 +109,18 @@ def make_plan(
     mesh = make_mesh(config.data_shards, config.fsdp_shards, devices)
     check_devices(config, mesh.size)
     program = Program(config, mesh, config.stage.abstract())
+    traced = program.trace_step(program.abstract_batch(batch_shapes(config.data)))
+    return plan_program(traced, topology, mesh, config.data.batch, quick, save)
+
+
+def plan_program(
+    traced: Any, topology: str, mesh: Mesh, batch: int, quick: bool = False, save: Place | None = None
+) -> Plan:
+    """Compile a traced program that makes `batch` images; the rest as in `make_plan`."""
+    devices = list(mesh.devices.flat)
     absent_gpu = _is_absent_gpu(topology, devices)
-    plan = partial(Plan, topology=topology, chips=mesh.size, batch=config.data.batch, at_least=absent_gpu)
+    plan = partial(Plan, topology=topology, chips=mesh.size, batch=batch, at_least=absent_gpu)
     chip, begin = chip_of(devices[0]), time.monotonic()
-    batch = program.abstract_batch(batch_shapes(config.data))
-    traced = program.trace_step(batch)
     lowered = traced.lower()
     effort = {"exec_time_optimization_effort": -1.0} if quick else {}
     try:
