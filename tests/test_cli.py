@@ -69,7 +69,7 @@ def test_a_folder_with_a_bad_file(monkeypatch, capsys, tmp_path, model, photo):
         (["photo.png", "out.png", "--tile", "1"], "error: tile=1 is too small"),
         (["photo.png", "out.png", "--device-rows", "99"], "error: device_rows=99"),
         (["photo.png", "out.png", "--prompt", "a cat"], "error: this model has no text encoder"),
-        (["photo.png", "out.png", "--tagger", "tagger"], "error: this model has no text encoder"),
+        (["photo.png", "out.png", "--tagger", "tagger"], "error: tagger is not a tagger folder"),
     ],
 )
 def test_errors_are_one_sentence(monkeypatch, capsys, tmp_path, model, photo, arguments, message):

@@ -52,8 +52,9 @@ def following(finished, images, tmp_path, monkeypatch):
     config.write_text("from proofs import toy\n\ndef config():\n    return toy.config()\n")
     monkeypatch.setenv("TOY_IMAGES", str(images))
     monkeypatch.setattr(restoration, "load", lambda model, tile: Painter(model))
-    (tmp_path / "lr").mkdir()
-    Image.new("RGB", (8, 8), (90, 120, 150)).save(tmp_path / "lr" / "a.png")
+    for name in ("lr", "hr"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8), (90, 120, 150)).save(tmp_path / name / "a.png")
     workdir, appear = tmp_path / "workdir", iter(STEPS)
 
     def pause(seconds):
@@ -64,7 +65,7 @@ def following(finished, images, tmp_path, monkeypatch):
     monkeypatch.setattr(module.time, "sleep", pause)
 
     def following(*overrides):
-        folders = {"lr": tmp_path / "lr", "hr": tmp_path / "lr", "out": tmp_path / "out"}
+        folders = {"lr": tmp_path / "lr", "hr": tmp_path / "hr", "out": tmp_path / "out"}
         return module.follow(workdir, config, overrides, metrics="psnr-y", patience=60.0, **folders)
 
     return following

@@ -13,7 +13,7 @@ from tvt_jax.fingerprint import file_hash
 # Files and folders of this package that values depend on: what reads and scores pictures, and what makes them.
 METRIC_CODE = (
     *("evaluation/metrics.py", "evaluation/pictures.py", "evaluation/scoring.py", "metrics", "models", "pixels.py"),
-    *(f"inference/{name}.py" for name in ("channels", "decoding", "images", "metadata", "png")),
+    *(f"inference/{name}.py" for name in ("channels", "decoding", "images", "jpeg", "metadata", "png")),
 )
 
 

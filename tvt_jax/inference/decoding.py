@@ -61,7 +61,7 @@ def _decode_pnm(data: bytes) -> Pixels | None:
 def _decode_page(page: Any, length: int) -> Pixels | None:
     if not _is_whole(page, length):
         raise ValueError("it ends before all pixels are there")
-    bits = np.max(page.bitspersample)
+    bits = int(np.max(page.bitspersample))
     # Pillow mixes 16-bit inks well enough: CMYK becomes 8-bit sRGB in any case.
     if page.photometric == _CMYK or (bits <= 8 and page.photometric not in _COLORS) or bits < 8:
         return None
