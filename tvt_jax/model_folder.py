@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -23,7 +23,7 @@ from tvt_jax.models.text_encoder import CLIPTextConfig
 from tvt_jax.models.unet import UNet2DConditionConfig
 from tvt_jax.models.vae import AutoencoderKLConfig
 from tvt_jax.place import Place, place
-from tvt_jax.tensors import read_json, read_weights, write_json, write_tensors
+from tvt_jax.tensors import read_fields, read_json, read_weights, write_json, write_tensors
 from tvt_jax.unet_lora import LORA, read_lora
 
 C = TypeVar("C", AutoencoderKLConfig, UNet2DConditionConfig, CLIPTextConfig)
@@ -262,9 +262,7 @@ def read_card(folder: Place) -> ModelCard:
         ValueError: it has fields, or values, that are not known here.
     """
     file = folder / CARD
-    data = read_json(file)
-    if unknown := set(data) - {field.name for field in fields(ModelCard)}:
-        raise ValueError(f"{file} has unknown fields {sorted(unknown)}; it may come from a newer version")
+    data = read_fields(file, ModelCard)
     if odd := {name: value for name, value in data.items() if not _is_sound(name, value)}:
         raise ValueError(f"{file} has {odd}: these are no values that such fields may have")
     return ModelCard(**data)

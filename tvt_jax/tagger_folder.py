@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tvt_jax.model_folder import replaced
 from tvt_jax.models.keys import tree_from_torch
 from tvt_jax.models.shapes import tensor_shapes
 from tvt_jax.models.tagger import TaggerConfig
-from tvt_jax.tensors import read_json, read_weights, write_json, write_tensors
+from tvt_jax.tensors import read_fields, read_json, read_weights, write_json, write_tensors
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "tagger.json"
 
@@ -69,9 +69,7 @@ def require_tagger(folder: Path) -> None:
 
 
 def _read_card(file: Path) -> TaggerCard:
-    data = read_json(file)
-    if unknown := set(data) - {field.name for field in fields(TaggerCard)}:
-        raise ValueError(f"{file} has unknown fields {sorted(unknown)}; it may come from a newer version")
+    data = read_fields(file, TaggerCard)
     tags = data.get("tags")
     if not isinstance(tags, dict) or not all(isinstance(x, int | float) for x in tags.values()):
         raise ValueError(f"{file} does not give a threshold for each tag: it is damaged")

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,18 @@ def read_json(file: Place) -> dict[str, Any]:
         raise ValueError(f"{file} does not hold sound JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds JSON that is not an object")
+    return content
+
+
+def read_fields(file: Place, kind: type) -> dict[str, Any]:
+    """Read a JSON object whose names are fields of a dataclass.
+
+    Raises:
+        As `read_json`, and ValueError: it has others.
+    """
+    content = read_json(file)
+    if unknown := set(content) - {field.name for field in fields(kind)}:
+        raise ValueError(f"{file} has unknown fields {sorted(unknown)}; it may come from a newer version")
     return content
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks import realsr, rivals, timing
 
 
-class Stub:
+class Repeating:
     """An upscaler that repeats pixels and counts its calls."""
 
     def __init__(self):
@@ -42,19 +42,19 @@ def options(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def stub(monkeypatch):
-    stub = Stub()
-    monkeypatch.setattr(realsr.tvt_jax, "load", lambda model: stub, raising=False)
+def upscaler(monkeypatch):
+    upscaler = Repeating()
+    monkeypatch.setattr(realsr.tvt_jax, "load", lambda model: upscaler, raising=False)
     # The other tests want the cores that this process has.
     monkeypatch.setattr(timing, "use_cores", lambda count: count)
-    return stub
+    return upscaler
 
 
-def test_measures_and_goes_on_where_it_was(options, stub):
+def test_measures_and_goes_on_where_it_was(options, upscaler):
     first = realsr.measure(dataclasses.replace(options, limit=1))
-    assert stub.calls == 1 + 2  # one result; one warm-up and one timed run
+    assert upscaler.calls == 1 + 2  # one result; one warm-up and one timed run
     whole = realsr.measure(options)
-    assert stub.calls == 3 + 1 + 2  # the second result
+    assert upscaler.calls == 3 + 1 + 2  # the second result
     again = realsr.measure(options)
     assert first["images"] == 1 and whole["images"] == 2
     assert list(whole["methods"]) == ["bicubic", "ours", "OSEDiff, published"]
@@ -68,39 +68,39 @@ def test_measures_and_goes_on_where_it_was(options, stub):
     assert lines[6].startswith("| more than bicubic |") and lines[8].startswith("| ours | +")
 
 
-def test_another_model_is_measured_anew(options, stub):
+def test_another_model_is_measured_anew(options, upscaler):
     realsr.measure(options)
     (options.model / "tvt.json").write_text('{"scale": 4}')
     realsr.measure(options)
-    assert stub.calls == 2 * (2 + 2)
+    assert upscaler.calls == 2 * (2 + 2)
 
 
-def test_another_bench_with_the_same_names_is_measured_anew(options, stub, tmp_path):
+def test_another_bench_with_the_same_names_is_measured_anew(options, upscaler, tmp_path):
     before = realsr.measure(options)["methods"]
     other = tmp_path / "other"
     shutil.copytree(options.bench, other)
     for folder, side in (("test_LR", 48), ("results_osediff", 192)):
         Image.new("RGB", (side, side), (9, 9, 9)).save(other / folder / "a.png")
     after = realsr.measure(dataclasses.replace(options, bench=other))["methods"]
-    assert stub.calls == (2 + 2) + (1 + 2)  # one result is another
+    assert upscaler.calls == (2 + 2) + (1 + 2)  # one result is another
     for name in before:
         assert before[name]["psnr-y"] != after[name]["psnr-y"]
     assert realsr.measure(options)["methods"]["ours"]["psnr-y"] == before["ours"]["psnr-y"]
 
 
-def test_differences_to_bicubic_are_paired(options, stub):
+def test_differences_to_bicubic_are_paired(options, upscaler):
     figures = realsr.measure(options)
     ours = figures["more_than_bicubic"]["ours"]["psnr-y"]
     assert ours["count"] == 2 and ours["low"] <= ours["mean"] <= ours["high"]
     assert ours["mean"] == pytest.approx(figures["methods"]["ours"]["psnr-y"] - figures["methods"]["bicubic"]["psnr-y"])
 
 
-def test_a_missing_benchmark_is_an_error(options, stub, tmp_path):
+def test_a_missing_benchmark_is_an_error(options, upscaler, tmp_path):
     with pytest.raises(FileNotFoundError, match="no test pairs"):
         realsr.measure(dataclasses.replace(options, bench=tmp_path / "nowhere"))
 
 
-def test_scores_are_kept_by_image(options, stub):
+def test_scores_are_kept_by_image(options, upscaler):
     realsr.measure(options)
     kept = json.loads((options.out / "scores" / "bicubic.json").read_text())
     assert len(kept) == 2 and all(set(scores) == set(realsr.QUALITY) for scores in kept.values())

@@ -240,6 +240,13 @@ def test_a_model_that_is_described_by_tags_takes_its_tagger_along(run, files, sd
     assert read_tagger(tmp_path / "model" / "tagger").card.tags.keys() == set(TAGS)
 
 
+def test_the_release_takes_its_tagger_along(run, files, sd, release, tmp_path):
+    model = ("import", "--sd", sd, "--tvt", release, "--out", tmp_path / "model")
+    run(*model, *words(files, "ram", "tags", "thresholds"))
+    assert read_tagger(tmp_path / "model" / "tagger").card.source == "RAM, ram.pth"
+    read_model(tmp_path / "model")
+
+
 def test_only_an_older_tagger_is_replaced(run, files):
     files.out.mkdir()
     (files.out / "tvt.json").write_text("{}")

@@ -1,6 +1,7 @@
 """Kinds of pictures, which a report tells apart."""
 
 import csv
+import io
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
@@ -34,6 +35,6 @@ def read_categories(file: Path | None, names: Collection[str]) -> dict[str, str]
 def _rows(file: Path) -> list[list[str]]:
     try:
         # Spreadsheets begin UTF-8 with a mark.
-        return list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
+        return list(csv.reader(io.StringIO(file.read_bytes().decode("utf-8-sig"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{file} is no CSV file in UTF-8: {error}") from error

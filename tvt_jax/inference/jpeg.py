@@ -6,7 +6,7 @@ import warnings
 from PIL import Image
 
 KINDS = ("JPEG", "MPO")
-_END, _MARKER, _PIXELS = b"\xff\xd9", 0xFF, 0xDA
+_END, _MARKER, _PIXELS = b"\xff\xd9", b"\xff", b"\xff\xda"
 # So many zeros at the end are what was to be downloaded or copied yet.
 _PADDING = b"\0" * 16
 
@@ -29,7 +29,7 @@ def loaded(image: Image.Image, data: bytes) -> Image.Image:
 def _has_end(data: bytes) -> bool:
     """Tell whether an end marker follows the first pixels; thumbnails before them have their own."""
     start = 2
-    while data[start] == _MARKER and data[start + 1] != _PIXELS:
+    while data.startswith(_MARKER, start) and not data.startswith(_PIXELS, start):
         start += 2 + int.from_bytes(data[start + 2 : start + 4])
     return _END in data[start:]
 
